@@ -1,0 +1,246 @@
+"""Commands and options of the command line, nothing else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deepprofiler import __version__
+from deepprofiler.errors import ConfigError, DeepProfilerError
+
+if TYPE_CHECKING:
+    from deepprofiler.project import Project
+    from deepprofiler.stages.outcome import Outcome
+
+_NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--root", type=click.Path(path_type=Path), help="Project directory.")
+@click.option("--config", metavar="NAME", help="File in inputs/config; not needed if only one.")
+@click.option("--exp", default="results", show_default=True, help="Name of the experiment.")
+@click.option("--gpu", metavar="ID", help="Number of the GPU to use; -1 for none.")
+@click.option("--cores", type=click.IntRange(0), default=0, help="Processes; 0 for all.")
+@click.option(
+    "--single-cells", default="single-cells", show_default=True, help="Name of the crops."
+)
+@click.option("--metadata", default="index.csv", show_default=True, help="File in inputs/metadata.")
+@click.option("--strict", is_flag=True, help="Stop at the first site that cannot be used.")
+@click.option("--quiet", is_flag=True, help="Only warnings and errors.")
+@click.option("--verbose", is_flag=True, help="Details as well.")
+@click.version_option(__version__, prog_name="deepprofiler")
+@click.pass_context
+def cli(context: click.Context, **options: Any) -> None:
+    """Learn single-cell features from plate images, with treatments as weak labels.
+
+    On a folder with images and an index, `prepare`, `train` and `profile` are enough; `run` does
+    everything up to the report. Each command makes what it misses and resumes where it stopped.
+    """
+    context.obj = options
+
+
+def _project(context: click.Context, **changes: Any) -> Project:
+    """Make the project of the group's options and start logging."""
+    from deepprofiler.progress import start_logging
+    from deepprofiler.project import Project
+
+    options = context.obj
+    level = logging.WARNING if options["quiet"] else logging.INFO
+    start_logging(logging.DEBUG if options["verbose"] else level)
+    if options["root"] is None:
+        raise ConfigError("no project named; add --root DIRECTORY before the command")
+    project = Project(
+        root=options["root"],
+        config_name=changes.get("config", options["config"]),
+        experiment=options["exp"],
+        single_cells=options["single_cells"],
+        index_name=changes.get("metadata", options["metadata"]),
+        cores=options["cores"],
+        strict=options["strict"],
+    )
+    name = context.info_name or ""
+    log = logging.getLogger("deepprofiler")
+    if name in _NETWORK_COMMANDS:
+        from deepprofiler.learning.device import choose
+
+        log.info("%s on %s", name, choose(options["gpu"], project.workers))
+    else:
+        log.info("%s on %d processor core(s)", name, project.workers)
+    return project
+
+
+def _finish(outcome: Outcome) -> None:
+    """Print what a stage did and end with its exit code."""
+    for line in outcome.lines():
+        click.echo(line)
+    sys.exit(outcome.exit_code)
+
+
+@cli.command()
+@click.pass_context
+def setup(context: click.Context) -> None:
+    """Make the folders of a project and a first config."""
+    from deepprofiler.project import setup
+    from deepprofiler.stages.outcome import Outcome
+
+    project = _project(context)
+    made = setup(project)
+    _finish(
+        Outcome(
+            "setup",
+            wrote=[str(path) for path in made],
+            then="put images into inputs/images and write inputs/metadata/index.csv, then check",
+        )
+    )
+
+
+@cli.command()
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--screen", type=click.Choice(["tiny", "demo", "full"]), default="demo", show_default=True
+)
+@click.pass_context
+def simulate(context: click.Context, seed: int, screen: str) -> None:
+    """Write a screen with known mechanisms and known nuisance."""
+    from deepprofiler.stages.simulate import simulate
+
+    _finish(simulate(_project(context), screen=screen, seed=seed))
+
+
+@cli.command()
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Read everything, change nothing, and tell what is wrong."""
+    from deepprofiler.stages.check import check
+
+    _finish(check(_project(context)))
+
+
+@cli.command()
+@click.pass_context
+def prepare(context: click.Context) -> None:
+    """Measure illumination and intensities of every plate."""
+    from deepprofiler.stages.prepare import prepare
+
+    _finish(prepare(_project(context)))
+
+
+@cli.command()
+@click.option("--labels", is_flag=True, help="Also write label images of the nuclei.")
+@click.pass_context
+def locate(context: click.Context, labels: bool) -> None:
+    """Find the nuclei of every site that has no locations."""
+    from deepprofiler.stages.locate import locate
+
+    _finish(locate(_project(context), labels=labels))
+
+
+@cli.command("export-sc")
+@click.pass_context
+def export_cells(context: click.Context) -> None:
+    """Cut every cell out of its image, as 8-bit crops for training."""
+    from deepprofiler.stages.export_cells import export_cells
+
+    _finish(export_cells(_project(context)))
+
+
+@cli.command()
+@click.pass_context
+def layers(context: click.Context) -> None:
+    """Print each layer of the network and its number of features."""
+    from deepprofiler.stages.train import layers
+
+    for name, size in layers(_project(context)):
+        click.echo(f"{name}\t{size}")
+
+
+@cli.command()
+@click.option(
+    "--epoch",
+    type=click.IntRange(1),
+    help="Go on with this epoch; 1 starts anew. Default: after the last finished one.",
+)
+@click.option("--seed", type=click.IntRange(0), help="In place of the config's seed.")
+@click.pass_context
+def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
+    """Train the network to tell treatments apart."""
+    from deepprofiler.stages.train import train
+
+    _finish(train(_project(context), epoch=epoch, seed=seed))
+
+
+@cli.command()
+@click.option("--part", type=click.IntRange(0), help="Only part N of a split index.")
+@click.pass_context
+def profile(context: click.Context, part: int | None) -> None:
+    """Write the features of every cell, a file per well."""
+    from deepprofiler.stages.profile import profile
+
+    changes = {} if part is None else {"metadata": f"index-{part:03d}.csv"}
+    _finish(profile(_project(context, **changes)))
+
+
+@cli.command()
+@click.option("--parts", type=click.IntRange(1), required=True, help="Number of parts.")
+@click.pass_context
+def split(context: click.Context, parts: int) -> None:
+    """Split the index into parts that `profile --part` can do apart."""
+    from deepprofiler.project import split
+    from deepprofiler.stages.outcome import Outcome
+
+    wrote = [str(path) for path in split(_project(context), parts)]
+    _finish(Outcome("split", wrote=wrote, then="profile --part 0 … on as many machines"))
+
+
+@cli.command()
+@click.pass_context
+def analyze(context: click.Context) -> None:
+    """Average, normalize, match mechanisms and write the report."""
+    from deepprofiler.stages.analyze import analyze
+
+    _finish(analyze(_project(context)))
+
+
+@cli.command()
+@click.pass_context
+def run(context: click.Context) -> None:
+    """Do everything from images to the report."""
+    from deepprofiler.stages.run import run
+
+    _finish(run(_project(context)))
+
+
+@cli.command()
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.pass_context
+def demo(context: click.Context, seed: int) -> None:
+    """Simulate a small screen and do everything up to the report (default folder: demo)."""
+    from deepprofiler.stages.simulate import simulate
+
+    from deepprofiler.stages.run import run
+
+    if context.obj["root"] is None:
+        context.obj["root"] = Path("demo")
+    project = _project(context)
+    for line in simulate(project, screen="demo", seed=seed).lines():
+        click.echo(line)
+    _finish(run(project))
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend end without a traceback."""
+    try:
+        cli.main(prog_name="deepprofiler", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except DeepProfilerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what is finished is kept, run again to go on", err=True)
+        sys.exit(130)

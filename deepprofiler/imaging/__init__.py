@@ -1,0 +1,1 @@
+"""Images as arrays: read, correct, segment, crop. Knows nothing of projects or networks."""

@@ -1,0 +1,341 @@
+"""Illumination correction and intensity percentiles of a plate (Singh et al. 2014)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from deepprofiler.errors import DataError
+from deepprofiler.imaging.correction import correction_function, resize
+from deepprofiler.imaging.histogram import Histogram
+
+FORMAT = "deepprofiler-illumination"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Illumination:
+    """What one plate's images have in common.
+
+    Attributes
+    ----------
+    channels : tuple of str
+    function : numpy.ndarray
+        (H, W, C) float32, minimum exactly 1 in each channel.
+    percentiles : numpy.ndarray
+        (C, 2) float64: grey levels at the two ranks over all pixels as stored.
+    percentile_ranks : tuple of float
+        The two ranks, in percent.
+    mean_image : numpy.ndarray
+        (H / down_scale, W / down_scale, C) float32, mean over the sites.
+    count : int
+        Number of sites.
+    down_scale, median_size : int
+        Settings that made the function.
+    flat : tuple of str
+        Channels left uncorrected (their function is 1 everywhere), since their robust minimum is
+        not above 0, or so small that dividing by it means nothing.
+    clipped : numpy.ndarray or None
+        (C,) share of pixels outside the percentiles in the 8-bit copies; None if none were made.
+    """
+
+    channels: tuple[str, ...]
+    function: np.ndarray
+    percentiles: np.ndarray
+    percentile_ranks: tuple[float, float]
+    mean_image: np.ndarray
+    count: int
+    down_scale: int
+    median_size: int
+    flat: tuple[str, ...]
+    clipped: np.ndarray | None = None
+
+
+class IlluminationStatistics:
+    """Sums and histograms over the sites of one plate; parts of a plate can be merged.
+
+    Parameters
+    ----------
+    channels : sequence of str
+    down_scale : int
+        Factor by which the mean image is made smaller.
+    """
+
+    def __init__(self, channels: Sequence[str], down_scale: int):
+        self.channels = tuple(channels)
+        self.down_scale = down_scale
+        self.count = 0
+        self._sum = np.zeros((0, 0, len(self.channels)))
+        self._histograms = [Histogram() for _ in self.channels]
+        self._first = ""
+
+    def add(self, image: np.ndarray, name: str = "") -> None:
+        """Add one site.
+
+        Parameters
+        ----------
+        image : numpy.ndarray
+            (H, W, C), integers or finite floats.
+        name : str
+            What to call the site in an error, such as a file's path.
+
+        Raises
+        ------
+        DataError
+            The size differs from that of the sites before, or the image has another number of
+            channels.
+        """
+        if image.ndim != 3 or image.shape[2] != len(self.channels):
+            raise DataError(
+                f"{name}: shape {image.shape} where {len(self.channels)} channels are expected"
+            )
+        self._require_shape(image.shape, name)
+        self._sum += image
+        for channel, histogram in enumerate(self._histograms):
+            histogram.add(image[:, :, channel])
+        self.count += 1
+
+    def merge(self, other: IlluminationStatistics) -> None:
+        """Add the sites of another part of the same plate.
+
+        Raises
+        ------
+        DataError
+            The two parts hold images of different sizes.
+        """
+        if (self.channels, self.down_scale) != (other.channels, other.down_scale):
+            raise ValueError("statistics of different channels or down_scale cannot be merged")
+        if not other.count:
+            return
+        self._require_shape(other._sum.shape, other._first)
+        self._sum += other._sum
+        self.count += other.count
+        for mine, others in zip(self._histograms, other._histograms, strict=True):
+            mine.merge(others)
+
+    def finish(
+        self, median_size: int, percentiles: tuple[float, float] = (0.01, 99.99)
+    ) -> Illumination:
+        """Compute the correction functions and the percentiles.
+
+        Parameters
+        ----------
+        median_size : int
+            Diameter of the median's disk, in pixels of the down-scaled mean.
+        percentiles : tuple of float
+            Lower and upper rank in percent.
+
+        Returns
+        -------
+        Illumination
+
+        Raises
+        ------
+        DataError
+            No site was added.
+        """
+        if not self.count:
+            raise DataError("no site of the plate could be read: it has no illumination function")
+        height, width, _ = self._sum.shape
+        small = (round(height / self.down_scale), round(width / self.down_scale))
+        # Making smaller is linear: the small image of the sum is the sum of the small images.
+        mean = resize(self._sum / self.count, (max(small[0], 1), max(small[1], 1)))
+        function = np.ones(self._sum.shape, dtype=np.float32)
+        flat = []
+        for channel, name in enumerate(self.channels):
+            found = correction_function(mean[:, :, channel], median_size, (height, width))
+            if found is None:
+                flat.append(name)
+            else:
+                function[:, :, channel] = found
+        limits = [[one.percentile(rank) for rank in percentiles] for one in self._histograms]
+        return Illumination(
+            channels=self.channels,
+            function=function,
+            percentiles=np.array(limits),
+            percentile_ranks=(float(percentiles[0]), float(percentiles[1])),
+            mean_image=mean.astype(np.float32),
+            count=self.count,
+            down_scale=self.down_scale,
+            median_size=median_size,
+            flat=tuple(flat),
+        )
+
+    def _require_shape(self, shape: tuple[int, ...], name: str) -> None:
+        if not self.count:
+            self._sum = np.zeros(shape)
+            self._first = name
+        elif shape != self._sum.shape:
+            height, width, _ = self._sum.shape
+            raise DataError(
+                f"a plate's images must have one size: {self._first} is {height} × {width} "
+                f"pixels, {name} is {shape[0]} × {shape[1]}"
+            )
+
+
+def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
+    """Divide an image by a correction function.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, C), any numeric type.
+    function : numpy.ndarray
+        (H, W, C), finite and above 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, C) float32; where a function is below 1, values beyond the image's type are kept.
+
+    Raises
+    ------
+    DataError
+        The shapes differ, or the function is not finite and above 0 everywhere.
+    """
+    if image.shape != function.shape:
+        raise DataError(
+            f"an image of shape {image.shape} cannot be corrected by a function of shape "
+            f"{function.shape}; run `prepare` again"
+        )
+    _require_usable(function)
+    return np.divide(image, function, dtype=np.float32, casting="unsafe")
+
+
+def image_limits(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """Grey levels at two ranks within one image, interpolated between pixels.
+
+    The original compresses each corrected image between its own ranks 0.05 and 99.95.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, C).
+    percentiles : tuple of float
+        Lower and upper rank in percent.
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, 2) float64.
+    """
+    channels = [image[:, :, channel].ravel() for channel in range(image.shape[2])]
+    return np.array([np.percentile(one.astype(np.float64), percentiles) for one in channels])
+
+
+def to_8bit(image: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Map each channel linearly to 0…255, clipped.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, C), any numeric type.
+    limits : numpy.ndarray
+        (C, 2): the values that become 0 and 255. A channel whose limits are equal becomes 0.
+
+    Returns
+    -------
+    pixels : numpy.ndarray
+        (H, W, C) uint8, rounded.
+    clipped : numpy.ndarray
+        (C,) share of the pixels that lay outside the limits.
+    """
+    pixels = np.zeros(image.shape, dtype=np.uint8)
+    clipped = np.zeros(image.shape[2])
+    for channel, (low, high) in enumerate(np.asarray(limits, dtype=np.float64)):
+        if low > high:
+            raise ValueError(f"limits of channel {channel} are reversed: {low}, {high}")
+        values = image[:, :, channel].astype(np.float64)
+        clipped[channel] = np.mean((values < low) | (values > high))
+        if high > low:
+            scaled = (np.clip(values, low, high) - low) * (255 / (high - low))
+            pixels[:, :, channel] = np.rint(scaled)
+    return pixels, clipped
+
+
+def save(path: Path, illumination: Illumination) -> None:
+    """Write a plate's illumination as HDF5; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    illumination : Illumination
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            for name, value in asdict(illumination).items():
+                if value is None:
+                    continue
+                if isinstance(value, np.ndarray):
+                    file.create_dataset(name, data=value, compression="lzf", shuffle=True)
+                elif name in ("channels", "flat"):
+                    file.attrs.create(name, value, (len(value),), h5py.string_dtype())
+                else:
+                    file.attrs[name] = value
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_clipped(path: Path, clipped: np.ndarray) -> None:
+    """Add to a plate's file the share of pixels (C,) that its 8-bit copies clipped."""
+    save(path, replace(load(path), clipped=np.asarray(clipped, dtype=np.float64)))
+
+
+def load(path: Path) -> Illumination:
+    """Read a plate's illumination.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Illumination
+
+    Raises
+    ------
+    DataError
+        The file does not exist, is damaged, is of another kind or a newer version, or its
+        function is not finite and above 0 everywhere.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist; run `prepare`")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT or file.attrs["version"] > VERSION:
+                raise DataError(f"{path} is no illumination file that this version can read")
+            lower, upper = file.attrs["percentile_ranks"]
+            found = Illumination(
+                channels=tuple(file.attrs["channels"]),
+                function=file["function"][:],
+                percentiles=file["percentiles"][:],
+                percentile_ranks=(float(lower), float(upper)),
+                mean_image=file["mean_image"][:],
+                count=int(file.attrs["count"]),
+                down_scale=int(file.attrs["down_scale"]),
+                median_size=int(file.attrs["median_size"]),
+                flat=tuple(file.attrs["flat"]),
+                clipped=file["clipped"][:] if "clipped" in file else None,
+            )
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and run `prepare`") from error
+    try:
+        _require_usable(found.function)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; delete it and run `prepare`") from None
+    return found
+
+
+def _require_usable(function: np.ndarray) -> None:
+    if not (np.min(function) > 0 and np.max(function) < np.inf):
+        raise DataError("an illumination function must be finite and above 0 everywhere")

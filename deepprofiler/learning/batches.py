@@ -1,0 +1,225 @@
+"""The way from rows to network inputs: one ``tf.data`` dataset an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deepprofiler.errors import DataError, PluginError
+from deepprofiler.learning.augment import Augmentation, augment, centre, rescale
+from deepprofiler.learning.cells import margin
+from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.network import Network
+from deepprofiler.learning.sampling import Cells
+
+# Rows (n,) to crops (n, M, M, C) uint8 and their minimum and maximum (n, C) float32.
+Gather = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Look:
+    """How stored crops become what the network sees.
+
+    Attributes
+    ----------
+    size : int
+        Side S in pixels.
+    rescale : str
+        One of :data:`deepprofiler.learning.augment.RULES`.
+    augmentation : Augmentation
+        For training only.
+    """
+
+    size: int
+    rescale: str = "min-max"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def generator_of(*key: int) -> np.random.Generator:
+    """Random numbers that are decided by ``(seed, epoch, step)``."""
+    return np.random.default_rng(key)
+
+
+@dataclass
+class Batches:
+    """Makes the datasets of one set of cells.
+
+    Attributes
+    ----------
+    generator : CropGenerator
+        Chooses and combines cells.
+    network : Network
+        Says what the target is.
+    gather : callable
+        Reads crops by the rows in ``cells.row``.
+    cells : Cells
+        Training or validation cells.
+    look : Look
+        How crops are shown.
+    size : int
+        Examples a batch, B.
+    labels : (N, K) float32 array, optional
+        Labels that replace the one-hot ones of ``cells``.
+    flat : list of int
+        For each batch read so far, the number of its crops with a constant channel.
+    error : Exception, optional
+        What went wrong while a batch was read; TensorFlow only keeps its text.
+    """
+
+    generator: CropGenerator
+    network: Network
+    gather: Gather
+    cells: Cells
+    look: Look
+    size: int
+    labels: np.ndarray | None = None
+    flat: list[int] = field(default_factory=list)
+    error: Exception | None = None
+    ready: float = 0.0
+
+    def __post_init__(self) -> None:
+        crops = self.gather(self.cells.row[:1])[0]
+        self._stored = crops.shape[1:]
+        look = self.look
+        needed = look.size + margin(
+            look.size, shift=look.augmentation.shift, rotations=look.augmentation.rotations
+        )
+        stored = crops.shape[1]
+        if stored < needed or (stored - look.size) % 2:
+            raise DataError(
+                f"crops are stored with side {stored}; size {look.size} with this augmentation "
+                f"needs {needed}: run export-sc again, or augment less"
+            )
+        # A tf.function is traced once and then part of every epoch's dataset.
+        self._inputs = tf.function(self._make_inputs)
+
+    def drawn(self, seed: int, epoch: int, step: int) -> np.ndarray:
+        """Positions (B, T) of the cells of one training batch."""
+        rng = generator_of(seed, epoch, step)
+        return np.asarray(self.generator.draw(self.cells, self.size, rng), dtype=np.int64)
+
+    def training(self, seed: int, epoch: int, steps: int) -> tf.data.Dataset:
+        """Give the batches of one epoch, augmented; epochs and steps are counted from 1."""
+
+        def load(step: Any) -> tuple[np.ndarray, ...]:
+            return self._load(
+                self.drawn(seed, epoch, int(step)),
+                generator_of(seed, epoch, int(step), 1).integers(2**31, size=2, dtype=np.int32),
+            )
+
+        width = self.drawn(seed, epoch, 1).shape[1]
+        dataset = self._dataset(tf.data.Dataset.range(1, steps + 1), load, width, True)
+        return dataset.map(self._stamped)
+
+    def validation(self, positions: np.ndarray | None = None) -> tf.data.Dataset:
+        """Give every cell once, in order and not augmented."""
+        if positions is None:
+            positions = np.arange(len(self.cells))
+        width = self.generator.show(positions[:1]).shape[1]
+
+        def load(first: Any) -> tuple[np.ndarray, ...]:
+            rows = positions[int(first) : int(first) + self.size]
+            return self._load(np.asarray(self.generator.show(rows)), np.zeros(2, np.int32))
+
+        starts = tf.data.Dataset.range(0, len(positions), self.size)
+        return self._dataset(starts, load, width, False)
+
+    def check(self) -> None:
+        """Raise PluginError unless the generator gives what the network takes."""
+        names = f"crop generator {type(self.generator).__name__} and {self.network.train.name}"
+        x, y = self.training(0, 0, 1).element_spec
+        given, taken = x.shape, self.network.train.input_shape
+        if not given.is_compatible_with(taken):
+            raise PluginError(f"{names} do not fit: inputs are {given}, the model takes {taken}")
+        target, made = y.shape, self.network.train.output_shape
+        if not target.is_compatible_with(made):
+            raise PluginError(f"{names} do not fit: targets are {target}, the model gives {made}")
+
+    def _dataset(
+        self,
+        source: tf.data.Dataset,
+        load: Callable[[Any], tuple[np.ndarray, ...]],
+        width: int,
+        training: bool,
+    ) -> tf.data.Dataset:
+        side, _, channels = self._stored
+
+        def guarded(number: Any) -> tuple[np.ndarray, ...]:
+            try:
+                return load(number)
+            except Exception as error:
+                self.error = error
+                raise
+
+        def read(number: Any) -> tuple[Any, ...]:
+            types = (tf.uint8, tf.float32, tf.float32, tf.float32, tf.int32)
+            values = tf.numpy_function(guarded, [number], types, stateful=False)
+            shapes = (
+                (None, width, side, side, channels),
+                (None, width, channels),
+                (None, width, channels),
+                (None, width, self.cells.classes),
+                (2,),
+            )
+            return tuple(tf.ensure_shape(v, s) for v, s in zip(values, shapes, strict=True))
+
+        def make(*values: Any) -> tuple[Any, Any]:
+            return self._inputs(*values, training=training)
+
+        # The second reads while the first waits for the disk; order is kept.
+        read_ahead = source.map(read, num_parallel_calls=2, deterministic=True)
+        return read_ahead.map(make, num_parallel_calls=2, deterministic=True).prefetch(_AHEAD)
+
+    def _load(self, positions: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Read the crops of (B, T) positions and what goes with them."""
+        flat = positions.reshape(-1)
+        crops, minimum, maximum = self.gather(self.cells.row[flat])
+        self.flat.append(int(np.count_nonzero((maximum <= minimum).any(axis=1))))
+        if self.labels is None:
+            labels = np.eye(self.cells.classes, dtype=np.float32)[self.cells.label[flat]]
+        else:
+            labels = self.labels[flat]
+        shape = positions.shape
+        return (
+            crops.reshape(*shape, *crops.shape[1:]),
+            minimum.reshape(*shape, -1),
+            maximum.reshape(*shape, -1),
+            labels.reshape(*shape, -1),
+            seed,
+        )
+
+    def _make_inputs(
+        self, crops: Any, minimum: Any, maximum: Any, labels: Any, seed: Any, training: bool
+    ) -> tuple[Any, Any]:
+        width, channels, size = crops.shape[1], crops.shape[-1], self.look.size
+        crops = tf.reshape(crops, [-1, *crops.shape[2:]])
+        own, combining = tf.unstack(tf.random.split(seed, 2))
+        if training:
+            crops = augment(crops, size, self.look.augmentation, own)
+        else:
+            crops = centre(crops, size)
+        crops = rescale(
+            crops,
+            self.look.rescale,
+            tf.reshape(minimum, [-1, channels]),
+            tf.reshape(maximum, [-1, channels]),
+        )
+        crops = tf.reshape(crops, [-1, width, size, size, channels])
+        x, y = self.generator.combine(crops, labels, combining)
+        return x, (x if self.network.target == "input" else y)
+
+    def _stamped(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Note when a batch is handed over; the time since it was asked for was waiting."""
+
+        def stamp() -> np.ndarray:
+            self.ready = time.perf_counter()
+            return np.zeros(0, np.int32)
+
+        with tf.control_dependencies([tf.numpy_function(stamp, [], tf.int32)]):
+            return tf.identity(x), tf.identity(y)

@@ -1,0 +1,82 @@
+"""The processor that networks run on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import keras
+import tensorflow as tf
+
+from deepprofiler.errors import ConfigError
+
+
+def describe() -> str:
+    """Name the device in one line, for the log."""
+    devices = tf.config.get_visible_devices("GPU")
+    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    if not devices:
+        cores = tf.config.threading.get_intra_op_parallelism_threads() or _cores()
+        return f"CPU, {cores} core(s); {versions}"
+    names = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.name)
+        for device in devices
+    ]
+    return f"GPU, {', '.join(names)}; {versions}"
+
+
+def choose(gpu: str | int | None, cores: int = 0) -> str:
+    """Decide what TensorFlow runs on; must come before any of its operations.
+
+    Parameters
+    ----------
+    gpu : str or int, optional
+        Number of the one GPU to use; -1: none; not given: all there are.
+    cores : int
+        At most so many processor cores; 0: all.
+
+    Returns
+    -------
+    str
+        See :func:`describe`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such GPU.
+    """
+    devices = tf.config.list_physical_devices("GPU")
+    if str(gpu) == "-1":
+        devices = []
+    elif gpu is not None:
+        if str(gpu) not in map(str, range(len(devices))):
+            found = f"GPUs 0 to {len(devices) - 1}" if devices else "no GPU that TensorFlow can use"
+            raise ConfigError(f"--gpu {gpu}: this machine has {found}; leave --gpu out")
+        devices = [devices[int(gpu)]]
+    # TensorFlow refuses any change once it runs: within one process the first choice holds.
+    with suppress(RuntimeError):
+        tf.config.set_visible_devices(devices, "GPU")
+        for device in devices:
+            tf.config.experimental.set_memory_growth(device, True)
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    return describe()
+
+
+def set_seed(seed: int) -> None:
+    """Decide the initial weights of the networks built next, and make a GPU repeat itself.
+
+    On a GPU several operations sum in an order that changes from run to run; they are replaced
+    by slower ones that do not.
+    """
+    keras.utils.set_random_seed(seed)
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

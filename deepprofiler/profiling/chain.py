@@ -1,0 +1,97 @@
+"""Normalizers one after the other, by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Self
+
+import numpy as np
+
+from deepprofiler.errors import ConfigError
+from deepprofiler.profiling.affine import Normalizer
+from deepprofiler.profiling.moments import CellMoments
+from deepprofiler.profiling.normalize import Standardize
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tvn import TVN
+
+NORMALIZERS: dict[str, type[Normalizer]] = {"standardize": Standardize, "tvn": TVN}
+
+
+class Chain:
+    """Each step is fitted on what the steps before it give.
+
+    Parameters
+    ----------
+    steps : sequence of Normalizer
+        None at all: profiles stay as they are.
+    """
+
+    def __init__(self, steps: Sequence[Normalizer]) -> None:
+        self.steps = list(steps)
+
+    def fit(
+        self,
+        profiles: Profiles,
+        *,
+        controls: np.ndarray | None = None,
+        cells: CellMoments | None = None,
+    ) -> Self:
+        """Fit all steps; parameters as for :class:`Normalizer`."""
+        for position, step in enumerate(self.steps):
+            step.fit(profiles, controls=controls, cells=cells)
+            if position < len(self.steps) - 1:
+                profiles = step.transform(profiles)
+                cells = None if cells is None else step.transform_moments(cells)
+        return self
+
+    def transform(self, profiles: Profiles) -> Profiles:
+        """Apply all steps, in order."""
+        for step in self.steps:
+            profiles = step.transform(profiles)
+        return profiles
+
+    @property
+    def notes_(self) -> list[str]:
+        """What the fits did, in sentences."""
+        return [note for step in self.steps for note in step.notes_]
+
+    @property
+    def left_out_(self) -> dict[str, str]:
+        """Features left out by any step, with the reason."""
+        return {name: why for step in self.steps for name, why in step.left_out_.items()}
+
+
+def make_chain(steps: Iterable[tuple[str, Mapping[str, Any]]], *, plate: str, batch: str) -> Chain:
+    """Build a chain from names and parameters, as a config gives them.
+
+    Parameters
+    ----------
+    steps : iterable of (str, mapping)
+        Names of :data:`NORMALIZERS` and their parameters.
+    plate, batch : str
+        Columns of metadata, given to the steps that take them.
+
+    Raises
+    ------
+    ConfigError
+        A name or a parameter does not exist, or a parameter's value cannot be used.
+    """
+    columns = {"plate": plate, "batch": batch}
+    made = []
+    for name, params in steps:
+        if name not in NORMALIZERS:
+            near = get_close_matches(name, NORMALIZERS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"no normalizer {name}; {hint}There are: {', '.join(NORMALIZERS)}")
+        known = inspect.signature(NORMALIZERS[name]).parameters
+        unknown = [key for key in params if key not in known]
+        if unknown:
+            raise ConfigError(f"{name} has no parameter {unknown[0]}; it has: {', '.join(known)}")
+        given = {key: value for key, value in columns.items() if key in known}
+        try:
+            made.append(NORMALIZERS[name](**{**given, **params}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{name}: {error}") from None
+    return Chain(made)

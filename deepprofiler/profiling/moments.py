@@ -1,0 +1,139 @@
+"""Mean and covariance of many cells, without keeping the cells.
+
+A well's cells are added and forgotten; moments of wells, plates and batches are merged. All in
+float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deepprofiler.errors import DataError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Number, mean and scatter of vectors.
+
+    Attributes
+    ----------
+    n : int
+        Number of vectors.
+    mean : ndarray, (D,)
+    scatter : ndarray, (D, D)
+        Sum of the outer products of the deviations from the mean: n times the covariance.
+    """
+
+    n: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def empty(cls, size: int) -> Moments:
+        """Return the moments of no vectors of D = ``size`` features."""
+        return cls(0, np.zeros(size), np.zeros((size, size)))
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Moments:
+        """Return the moments of the rows of ``features`` (N, D); N may be 0."""
+        features = np.asarray(features, np.float64)
+        if not len(features):
+            return cls.empty(features.shape[1])
+        mean = features.mean(axis=0)
+        deviations = features - mean
+        return cls(len(features), mean, deviations.T @ deviations)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Merge with the moments of other vectors (Chan et al. 1983: no cancellation)."""
+        n = self.n + other.n
+        if not n:
+            return self
+        step = other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(step, step) * (self.n * other.n / n)
+        return Moments(n, self.mean + step * (other.n / n), scatter)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(D, D), divided by n (the maximum-likelihood estimate, as shrinkage rules take it)."""
+        return self.scatter / max(self.n, 1)
+
+    @property
+    def rank(self) -> int:
+        """Rank of the covariance."""
+        return int(np.linalg.matrix_rank(self.scatter, hermitian=True))
+
+
+@dataclass
+class CellMoments:
+    """Moments of cells by group, such as the negative controls of each plate.
+
+    Like :class:`~deepprofiler.profiling.profiles.Profiles`, with moments in the place of features.
+
+    Attributes
+    ----------
+    names : list of str
+        D feature names.
+    groups : dict
+        From a group to its moments. A group is a tuple of pairs (column, value), so that it can
+        be asked for its plate or its batch.
+    """
+
+    names: list[str]
+    groups: dict[tuple[tuple[str, Any], ...], Moments] = field(default_factory=dict)
+
+    def add(self, group: Mapping[str, Any], features: np.ndarray) -> int:
+        """Add a well's cells to a group.
+
+        Parameters
+        ----------
+        group : mapping
+            Columns of metadata to values, such as the well's plate and batch.
+        features : ndarray, (N, D)
+
+        Returns
+        -------
+        int
+            Number of cells left out since a feature of theirs is not finite.
+        """
+        finite = np.isfinite(features).all(axis=1)
+        key = tuple(group.items())
+        added = Moments.of(features[finite])
+        self.groups[key] = self.groups[key] + added if key in self.groups else added
+        return int(len(features) - finite.sum())
+
+    def by(self, column: str | None) -> dict[Any, Moments]:
+        """Merge the groups by one column of metadata; without a column, all under ``""``.
+
+        Raises
+        ------
+        DataError
+            The groups do not know the column.
+        """
+        merged: dict[Any, Moments] = {}
+        for key, moments in self.groups.items():
+            value = "" if column is None else self.value(key, column)
+            merged[value] = merged[value] + moments if value in merged else moments
+        return merged
+
+    @staticmethod
+    def value(group: tuple[tuple[str, Any], ...], column: str) -> Any:
+        """Return a group's value of a column. Raises DataError where it does not know it."""
+        values = dict(group)
+        if column not in values:
+            raise DataError(
+                f"the cells were gathered by {', '.join(values) or 'nothing'}; gather them by "
+                f"{column} too"
+            )
+        return values[column]
+
+
+def pooled(moments: Iterable[Moments], size: int) -> Moments:
+    """Merge moments of D = ``size`` features into one."""
+    total = Moments.empty(size)
+    for one in moments:
+        total = total + one
+    return total

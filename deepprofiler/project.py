@@ -1,0 +1,336 @@
+"""Where every input and output of a project lives.
+
+This is the only file that joins paths. Plate, well, site and experiment names come from users, so
+they pass through :func:`file_name` before they become part of a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.files import replacing
+
+if TYPE_CHECKING:
+    from deepprofiler.config import Config
+    from deepprofiler.metadata import Index, Site
+
+# Allowed unquoted in file names of every common operating system.
+_PLAIN = " !#$&'()+,-.;=@[]^_`{}~"
+_LONGEST = 150
+
+
+def file_name(name: str) -> str:
+    """Turn any text into one safe path part; ordinary names stay as they are.
+
+    Characters that some file system gives a meaning (slashes, colons, control characters …)
+    and leading dots are percent-encoded; very long names are cut and end in a hash.
+
+    Parameters
+    ----------
+    name : str
+        A name from the index or the command line.
+
+    Returns
+    -------
+    str
+        At most 200 bytes, never empty, never ``.`` or ``..``; different names give different
+        results.
+    """
+    safe = "".join(c if c.isalnum() or c in _PLAIN else quote(c, safe="") for c in name)
+    if safe.startswith("."):
+        safe = "%2E" + safe[1:]
+    if not safe:
+        safe = "%"
+    encoded = safe.encode()
+    if len(encoded) > _LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        safe = encoded[:_LONGEST].decode(errors="ignore") + "~" + digest
+    return safe
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project directory and the names chosen on the command line.
+
+    Parameters
+    ----------
+    root : Path
+        The project directory.
+    config_name : str, optional
+        A file in ``inputs/config``; may be left out where there is just one.
+    experiment : str
+        Name of the folder in ``outputs`` for what one config produces.
+    single_cells : str
+        Name of the folder in ``outputs`` for the exported crops.
+    index_name : str
+        A file in ``inputs/metadata``.
+    cores : int
+        Processes or threads to use; 0 means all processors.
+    strict : bool
+        Stop at the first site or well that cannot be used, instead of finishing the rest.
+    """
+
+    root: Path
+    config_name: str | None = None
+    experiment: str = "results"
+    single_cells: str = "single-cells"
+    index_name: str = "index.csv"
+    cores: int = 0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
+    # -- inputs ---------------------------------------------------------------------------
+
+    @property
+    def config_folder(self) -> Path:
+        """Folder of the config files."""
+        return self.root / "inputs" / "config"
+
+    @property
+    def config_path(self) -> Path:
+        """The config file: the named one, or the only one."""
+        if self.config_name is not None:
+            return self.config_folder / self.config_name
+        self._require_root()
+        found = sorted(
+            path
+            for path in self.config_folder.glob("*")
+            if path.suffix in (".yaml", ".yml", ".json") and not path.name.startswith(".")
+        )
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise ConfigError(
+                f"{self.config_folder} holds no .yaml or .json file; "
+                f"`deepprofiler --root {self.root} setup` writes one"
+            )
+        names = ", ".join(path.name for path in found)
+        raise ConfigError(f"{self.config_folder} holds {names}; choose one with --config NAME")
+
+    @property
+    def index_path(self) -> Path:
+        """The table of sites."""
+        return self.root / "inputs" / "metadata" / self.index_name
+
+    @property
+    def images_folder(self) -> Path:
+        """Folder that the index's relative paths start from."""
+        return self.root / "inputs" / "images"
+
+    @property
+    def locations_folder(self) -> Path:
+        """Folder of the cell locations."""
+        return self.root / "inputs" / "locations"
+
+    @property
+    def plugins_folder(self) -> Path:
+        """Folder of the project's own plugins."""
+        return self.root / "plugins"
+
+    def locations_path(self, site: Site) -> Path:
+        """Cell locations of one site."""
+        name = f"{file_name(site.well)}-{file_name(site.site)}-Nuclei.csv"
+        return self.locations_folder / file_name(site.plate) / name
+
+    # -- outputs before the experiment ------------------------------------------------------
+
+    @property
+    def outputs(self) -> Path:
+        """Folder of everything that stages write, but for locations."""
+        return self.root / "outputs"
+
+    def illumination_path(self, plate: str) -> Path:
+        """Illumination function and percentiles of one plate."""
+        return self.outputs / "illumination" / f"{file_name(plate)}.h5"
+
+    def compressed_path(self, site: Site, channel: str) -> Path:
+        """8-bit corrected copy of one channel of one site."""
+        name = f"{file_name(site.well)}_s{file_name(site.site)}_{file_name(channel)}.png"
+        return self.outputs / "compressed" / "images" / file_name(site.plate) / name
+
+    def labels_path(self, site: Site) -> Path:
+        """Label image of one site's nuclei."""
+        name = f"{file_name(site.well)}-{file_name(site.site)}.tif"
+        return self.outputs / "labels" / file_name(site.plate) / name
+
+    def store_path(self, plate: str) -> Path:
+        """Crops of one plate; its table lies beside it with the ending ``.parquet``."""
+        return self.outputs / file_name(self.single_cells) / f"{file_name(plate)}.h5"
+
+    def failed_path(self, stage: str) -> Path:
+        """Table of what ``stage`` had to leave out; parts of a split index keep their own."""
+        part = "" if self.index_name == "index.csv" else f"-{Path(self.index_name).stem}"
+        if stage in ("train", "profile", "analyze"):
+            return self.experiment_folder / f"failed{part}.csv"
+        return self.outputs / f"failed-{stage}{part}.csv"
+
+    # -- outputs of the experiment ----------------------------------------------------------
+
+    @property
+    def experiment_folder(self) -> Path:
+        """Outputs of one config."""
+        return self.outputs / file_name(self.experiment)
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Weights of the network."""
+        return self.experiment_folder / "checkpoint"
+
+    @property
+    def experiment_config_path(self) -> Path:
+        """The resolved config that made the experiment."""
+        return self.experiment_folder / "config.yaml"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Training logs."""
+        return self.experiment_folder / "logs"
+
+    def checkpoint_path(self, name: str) -> Path:
+        """The weights called ``last`` or ``best``, or a file in the checkpoint folder."""
+        return self.checkpoint_folder / (f"{name}.h5" if name in ("last", "best") else name)
+
+    def features_folder(self, baseline: str | None = None) -> Path:
+        """Features of the trained network, or of a baseline."""
+        folder = self.experiment_folder
+        return (folder / "baselines" / baseline if baseline else folder) / "features"
+
+    def well_path(self, plate: str, well: str, baseline: str | None = None) -> Path:
+        """Features of one well's cells."""
+        return self.features_folder(baseline) / file_name(plate) / f"{file_name(well)}.h5"
+
+    @property
+    def profiles_folder(self) -> Path:
+        """Well and treatment profiles."""
+        return self.experiment_folder / "profiles"
+
+    @property
+    def report_folder(self) -> Path:
+        """The report page, its figures and their data."""
+        return self.experiment_folder / "report"
+
+    # -- contents ----------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> Config:
+        """The checked configuration; translated keys of an original config are logged once."""
+        import logging
+
+        from deepprofiler import config
+
+        values, notes = config.load(self.config_path)
+        for note in notes:
+            logging.getLogger(__name__).info("%s: %s", self.config_path.name, note)
+        return values
+
+    @cached_property
+    def index(self) -> Index:
+        """The checked table of sites."""
+        import logging
+
+        from deepprofiler.metadata import read_index
+
+        self._require_root()
+        dataset = self.config.dataset
+        index = read_index(
+            self.index_path,
+            self.images_folder,
+            channels=dataset.channels,
+            columns=dataset.columns.model_dump(),
+            control=dataset.control,
+        )
+        for note in index.notes:
+            logging.getLogger(__name__).info("%s: %s", self.index_path.name, note)
+        return index
+
+    @property
+    def workers(self) -> int:
+        """Processes or threads to use, at least 1."""
+        return self.cores if self.cores > 0 else (os.cpu_count() or 1)
+
+    def has_locations(self) -> bool:
+        """Whether any site has a location file."""
+        return any(self.locations_folder.glob("*/*-Nuclei.csv"))
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root} is not a directory; make a project there with "
+                f"`deepprofiler --root {self.root} setup`"
+            )
+
+
+def setup(project: Project) -> list[Path]:
+    """Make the folders of a project and a first config; what exists is left alone.
+
+    Returns
+    -------
+    list of Path
+        What was made.
+    """
+    folders = [
+        project.config_folder,
+        project.index_path.parent,
+        project.images_folder,
+        project.locations_folder,
+        project.outputs,
+        project.plugins_folder / "models",
+        project.plugins_folder / "crop_generators",
+    ]
+    made = [folder for folder in folders if not folder.is_dir()]
+    for folder in made:
+        folder.mkdir(parents=True)
+    if not any(project.config_folder.iterdir()):
+        config = project.config_folder / "config.yaml"
+        with replacing(config) as temporary:
+            temporary.write_text(_FIRST_CONFIG, encoding="utf-8")
+        made.append(config)
+    return made
+
+
+def split(project: Project, parts: int) -> list[Path]:
+    """Write ``index-000.csv`` … beside the index, whole wells each, for ``profile --part``.
+
+    Parameters
+    ----------
+    project : Project
+    parts : int
+        Number of parts, at most the number of wells.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    paths = []
+    for number, part in enumerate(project.index.split(parts)):
+        path = project.index_path.with_name(f"index-{number:03d}.csv")
+        part.write(path)
+        paths.append(path)
+    return paths
+
+
+_FIRST_CONFIG = """\
+# All keys and their defaults: docs/reference/config.md
+dataset:
+  # channels: [DNA, ER, AGP]     # columns of inputs/metadata/index.csv; default: every image column
+  # control: negative            # value of Metadata_Control that marks negative controls
+  seed: 0
+crops:
+  size: 128                      # pixels
+train:
+  model: resnet18
+  generator: single
+  epochs: 10
+profile:
+  layers: [conv4a]
+"""

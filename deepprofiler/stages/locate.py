@@ -1,0 +1,135 @@
+"""Find the nuclei of every site by Otsu's threshold in the DNA channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deepprofiler.config import Locate
+from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.files import replacing
+from deepprofiler.imaging.read import write_labels
+from deepprofiler.imaging.segment import centers, segment_nuclei
+from deepprofiler.locations import write_locations
+from deepprofiler.metadata import Site
+from deepprofiler.parallel import ordered_map
+from deepprofiler.progress import track
+from deepprofiler.project import Project
+from deepprofiler.stages.outcome import LOG, Failures, Outcome
+from deepprofiler.stages.prepare import is_needed, prepare
+from deepprofiler.stages.sites import SiteReader
+
+_NUCLEAR = ("dna", "hoechst", "dapi")
+
+
+def locate(project: Project, *, labels: bool = False) -> Outcome:
+    """Write ``inputs/locations/<plate>/<well>-<site>-Nuclei.csv`` where it does not exist.
+
+    Parameters
+    ----------
+    project : Project
+    labels : bool
+        Also write label images to ``outputs/labels``; ``crops.mask`` asks for them by itself.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ConfigError
+        No channel is known to show nuclei.
+    """
+    labels = labels or project.config.crops.mask
+    channel = nuclear_channel(project)
+    if is_needed(project):
+        LOG.info("locate needs the illumination functions: running prepare first")
+        prepare(project)
+    failures = Failures(project, "locate")
+    sites = [
+        site
+        for site in project.index.sites
+        if not project.locations_path(site).exists()
+        or (labels and not project.labels_path(site).exists())
+    ]
+    segment = _Segment(
+        SiteReader(project), channel, project.config.locate, replace(project), labels
+    )
+    results = ordered_map(segment, sites, workers=min(project.workers, max(len(sites), 1)))
+    counts = []
+    for site, result in zip(sites, track(results, len(sites), "locate: sites"), strict=True):
+        if isinstance(result, str):
+            failures.add(site.plate, site.well, site.site, f"index line {site.line}: {result}")
+        else:
+            counts.append(result)
+    failures.write()
+    outcome = Outcome("locate", left_out=failures.counts(), then="export-sc (or train)")
+    if counts:
+        outcome.wrote.append(
+            f"{sum(counts)} cells of {len(counts)} sites to inputs/locations "
+            f"(median {np.median(counts):.0f} a site)"
+        )
+    empty = counts.count(0)
+    if empty:
+        outcome.notes.append(f"{empty} site(s) hold no cells; their files have only a header")
+    kept = len(project.index.sites) - len(sites)
+    if kept:
+        outcome.notes.append(f"kept the locations of {kept} site(s) that existed before")
+    return outcome
+
+
+def nuclear_channel(project: Project) -> int:
+    """Position of the channel that shows nuclei.
+
+    Raises
+    ------
+    ConfigError
+        ``locate.channel`` is not a channel, or is not given and no name tells.
+    """
+    channels = project.index.channels
+    name = project.config.locate.channel
+    if name is not None:
+        if name not in channels:
+            raise ConfigError(f"locate.channel is {name}, the channels are {', '.join(channels)}")
+        return channels.index(name)
+    for wanted in _NUCLEAR:
+        for position, channel in enumerate(channels):
+            if channel.lower() == wanted:
+                return position
+    raise ConfigError(
+        f"none of the channels {', '.join(channels)} is named DNA, Hoechst or DAPI; "
+        "set locate.channel to the one that shows nuclei"
+    )
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Segments one site."""
+
+    reader: SiteReader
+    channel: int
+    settings: Locate
+    paths: Project
+    labels: bool
+
+    def __call__(self, site: Site) -> int | str:
+        """Write the locations of ``site``; return the number of cells or why there are none."""
+        try:
+            image = self.reader.image(site, self.channel)
+        except DataError as error:
+            return str(error)
+        labels = segment_nuclei(
+            image[:, :, 0],
+            min_diameter=self.settings.min_diameter,
+            max_diameter=self.settings.max_diameter,
+            border=self.settings.border,
+        )
+        x, y, area = centers(labels)
+        if self.labels:
+            with replacing(self.paths.labels_path(site)) as temporary:
+                write_labels(temporary, labels)
+        locations = self.paths.locations_path(site)
+        if not locations.exists():
+            write_locations(locations, x, y, area=area)
+        return len(x)

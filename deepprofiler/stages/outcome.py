@@ -1,0 +1,135 @@
+"""What a stage did: what it wrote, what it left out and why, and what comes next."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from deepprofiler.errors import DataError
+from deepprofiler.files import replacing
+from deepprofiler.project import Project
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A site, cell or well that a stage could not use.
+
+    Attributes
+    ----------
+    plate, well, site : str
+        ``site`` is empty where the whole well failed.
+    stage : str
+    reason : str
+        What was found, where, and what to do.
+    cell : str
+        The cell's line in its location file, where a single cell was left out.
+    """
+
+    plate: str
+    well: str
+    site: str
+    stage: str
+    reason: str
+    cell: str = ""
+
+
+class Failures:
+    """The failures of one run of a stage, and their table on disk.
+
+    Parameters
+    ----------
+    project : Project
+    stage : str
+    """
+
+    def __init__(self, project: Project, stage: str):
+        self._path = project.failed_path(stage)
+        self._strict = project.strict
+        self.stage = stage
+        self.rows: list[Failure] = []
+
+    def add(self, plate: str, well: str, site: str, reason: str, cell: str = "") -> None:
+        """Log one failure; with ``--strict`` raise it."""
+        place = "/".join(part for part in (plate, well, site) if part)
+        if self._strict:
+            raise DataError(f"{place}: {reason}")
+        self.rows.append(Failure(plate, well, site, self.stage, reason, cell))
+        LOG.warning("left out %s: %s", place, reason)
+
+    def earlier(self) -> set[tuple[str, str, str]]:
+        """Plate, well and site of what failed in the run before this one."""
+        return {(row.plate, row.well, row.site) for row in _read(self._path, self.stage)}
+
+    def write(self) -> None:
+        """Replace this stage's rows of the table by those of this run."""
+        others = [row for row in _read(self._path, None) if row.stage != self.stage]
+        if not (others or self.rows or self._path.exists()):
+            return
+        with (
+            replacing(self._path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, [item.name for item in fields(Failure)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in [*others, *self.rows])
+
+    def counts(self) -> dict[str, int]:
+        """How many sites, wells and single cells were left out."""
+        kinds = Counter(
+            "cells" if row.cell else "sites" if row.site else "wells" for row in self.rows
+        )
+        return dict(kinds)
+
+
+def _read(path: Path, stage: str | None) -> list[Failure]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            rows = [Failure(**row) for row in csv.DictReader(file)]
+        except TypeError:
+            raise DataError(f"{path} is not a table of failures; move it away") from None
+    return [row for row in rows if stage is None or row.stage == stage]
+
+
+@dataclass
+class Outcome:
+    """What a stage tells at its end.
+
+    Attributes
+    ----------
+    stage : str
+    wrote : list of str
+        One line for each kind of output.
+    left_out : dict
+        What could not be used, with its count; anything here makes the exit code 1.
+    notes : list of str
+        What was left out by design, or is worth knowing.
+    then : str
+        The command to run next.
+    """
+
+    stage: str
+    wrote: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    then: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 where everything was used, 1 where something was left out."""
+        return 1 if any(self.left_out.values()) else 0
+
+    def lines(self) -> list[str]:
+        """The outcome as text."""
+        lines = [f"{self.stage}: wrote {line}" for line in self.wrote or ["nothing new"]]
+        lines += [f"{self.stage}: {note}" for note in self.notes]
+        lines += [f"{self.stage}: left out {n} {what}" for what, n in self.left_out.items() if n]
+        if self.then:
+            lines.append(f"next: {self.then}")
+        return lines

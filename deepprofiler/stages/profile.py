@@ -1,0 +1,220 @@
+"""Write the features of every cell, one file per well."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.errors import DataError
+from deepprofiler.features import Origin, WellFeatures, read_origin, write_well
+from deepprofiler.files import replacing
+from deepprofiler.learning.extract import extract
+from deepprofiler.metadata import Site, Well
+from deepprofiler.parallel import ordered_map
+from deepprofiler.progress import track
+from deepprofiler.project import Project
+from deepprofiler.stages.export_cells import cut_cells, make_inputs
+from deepprofiler.stages.networks import Weights, random_weights, trained_weights, versions
+from deepprofiler.stages.outcome import LOG, Failures, Outcome
+from deepprofiler.stages.sites import SiteReader, read_cells
+from deepprofiler.stages.train import train
+
+RANDOM = "random"
+
+
+def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
+    """Write ``outputs/<experiment>/features/<plate>/<well>.h5``.
+
+    Wells that are finished with the same weights, settings and locations are left alone, unless a
+    site of theirs failed.
+
+    Parameters
+    ----------
+    project : Project
+    random_seed : int, optional
+        Profile with untrained weights of this seed, as a baseline, into
+        ``outputs/<experiment>/baselines/random-<seed>/features``.
+
+    Returns
+    -------
+    Outcome
+    """
+    make_inputs(project)
+    name = project.config.profile.checkpoint
+    baseline = None if random_seed is None else f"random-{random_seed}"
+    if random_seed is not None or name == RANDOM:
+        seed = project.config.dataset.seed if random_seed is None else random_seed
+        weights = random_weights(project, seed)
+    else:
+        if name in ("last", "best") and not project.checkpoint_path(name).exists():
+            LOG.info("experiment %s has no weights: running train first", project.experiment)
+            train(project)
+        weights = trained_weights(project, project.checkpoint_path(name))
+    return _Run(project, weights, baseline).all()
+
+
+@dataclass
+class _Site:
+    """One site on its way to the network: its crops, its cells, and what was left out."""
+
+    site: Site
+    crops: np.ndarray
+    cells: pd.DataFrame
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    failed: str = ""
+
+
+class _Run:
+    """Profiles the wells of a project with one set of weights."""
+
+    def __init__(self, project: Project, weights: Weights, baseline: str | None):
+        self.project = project
+        self.weights = weights
+        self.baseline = baseline
+        self.failures = Failures(project, "profile")
+
+    def all(self) -> Outcome:
+        """Profile every well that is not current."""
+        project = self.project
+        wells = project.index.wells()
+        inputs = {(well.plate, well.well): self._inputs(well) for well in wells}
+        todo = [well for well in wells if not self._is_current(well, inputs[well.plate, well.well])]
+        done = cells = 0
+        for well, results in self._wells(todo):
+            cells += self._write(well, results, inputs[well.plate, well.well])
+            done += 1
+        if self.baseline is None:
+            # A baseline sees the same sites; what failed is in the table already.
+            self.failures.write()
+        outcome = Outcome("profile", left_out=self.failures.counts(), then="analyze")
+        if done:
+            folder = project.features_folder(self.baseline)
+            outcome.wrote.append(f"{cells} cells of {done} wells to {folder}")
+        if len(wells) > done:
+            outcome.notes.append(f"kept {len(wells) - done} wells that were finished before")
+        return outcome
+
+    def _wells(self, wells: list[Well]) -> Iterator[tuple[Well, list[tuple[_Site, np.ndarray]]]]:
+        """Give each well's sites with their features, as the network finishes them."""
+        sites = [site for well in wells for site in well.sites]
+        cutter = _Cutter(self.project, self.weights.channels)
+        waiting: deque[_Site] = deque()
+
+        def crops() -> Iterator[np.ndarray]:
+            for result in ordered_map(cutter, sites, workers=self.project.workers, kind="thread"):
+                waiting.append(result)
+                yield result.crops
+
+        batch = self.project.config.profile.batch_size
+        features: Iterable[np.ndarray] = extract(crops(), self.weights.function, batch)
+        progress = track(features, len(sites), "profile: sites")
+        for well in wells:
+            results = []
+            for _ in well.sites:
+                found = next(progress)
+                results.append((waiting.popleft(), found))
+            yield well, results
+        next(progress, None)
+
+    def _write(self, well: Well, results: list[tuple[_Site, np.ndarray]], inputs: str) -> int:
+        """Write one well's file, name what was left out, and return its number of cells."""
+        tables, matrices, failed = [], [], {}
+        for result, features in results:
+            site = result.site
+            for line, reason in result.dropped:
+                self.failures.add(well.plate, well.well, site.site, reason, cell=line)
+            if not result.failed and not np.isfinite(features).all():
+                result.failed = (
+                    "the network's features are not finite; its weights or the image are broken"
+                )
+            if result.failed:
+                reason = f"index line {site.line}: {result.failed}"
+                self.failures.add(well.plate, well.well, site.site, reason)
+                failed[site.site] = reason
+                continue
+            result.cells.insert(0, "site", site.site)
+            tables.append(result.cells)
+            matrices.append(features)
+        weights = self.weights
+        size = len(weights.names)
+        cells = pd.concat(tables, ignore_index=True) if tables else _no_cells()
+        origin = Origin(
+            plate=well.plate,
+            well=well.well,
+            names=weights.names,
+            layers=weights.layers,
+            channels=weights.channels,
+            crop_size=self.project.config.crops.size,
+            rescale=self.project.config.crops.rescale,
+            checkpoint=weights.name,
+            digest=weights.digest,
+            inputs=inputs,
+            failed=failed,
+            versions=versions(),
+        )
+        found = np.concatenate([np.empty((0, size), np.float32), *matrices])
+        with replacing(self.project.well_path(well.plate, well.well, self.baseline)) as temporary:
+            write_well(temporary, WellFeatures(found, cells, origin))
+        return len(cells)
+
+    def _inputs(self, well: Well) -> str:
+        """Hash everything but weights and pixels that decides a well's features."""
+        config = self.project.config
+        locations = []
+        for site in well.sites:
+            path = self.project.locations_path(site)
+            found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
+            locations.append([site.site, [str(file.path) for file in site.files], found])
+        decides = {
+            "channels": self.weights.channels,
+            "crops": config.crops.model_dump(include={"size", "rescale", "mask"}),
+            "prepare": config.prepare.model_dump(),
+            "locations": locations,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def _is_current(self, well: Well, inputs: str) -> bool:
+        path = self.project.well_path(well.plate, well.well, self.baseline)
+        if not path.exists():
+            return False
+        try:
+            origin = read_origin(path)
+        except DataError as error:
+            LOG.info("%s; profiling the well anew", error)
+            return False
+        found = (origin.inputs, origin.digest, origin.names)
+        return found == (inputs, self.weights.digest, self.weights.names) and not origin.failed
+
+
+class _Cutter:
+    """Reads a site and cuts its cells, for a thread."""
+
+    def __init__(self, project: Project, channels: tuple[str, ...]):
+        self._reader = SiteReader(project)
+        self._paths = replace(project)
+        self._crops = project.config.crops
+        self._channels = len(channels)
+
+    def __call__(self, site: Site) -> _Site:
+        """Give the site's crops (n, S, S, C) and cells; none where it cannot be used."""
+        size = self._crops.size
+        try:
+            image = self._reader.image(site)
+            cells, dropped = read_cells(self._paths, site, image.shape[:2], size)
+            centers = cells[["x", "y"]].to_numpy()
+            crops = cut_cells(self._paths, site, image, centers, size, self._crops.mask)
+        except DataError as error:
+            none = np.empty((0, size, size, self._channels), np.float32)
+            return _Site(site, none, _no_cells(), failed=str(error))
+        return _Site(site, crops.astype(np.float32), cells, dropped)
+
+
+def _no_cells() -> pd.DataFrame:
+    """Give the table of a site without cells."""
+    return pd.DataFrame({"cell": np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})

@@ -1,0 +1,37 @@
+"""Everything from images to the report."""
+
+from __future__ import annotations
+
+from deepprofiler.project import Project
+from deepprofiler.stages.analyze import analyze
+from deepprofiler.stages.export_cells import export_cells
+from deepprofiler.stages.locate import locate
+from deepprofiler.stages.outcome import LOG, Outcome
+from deepprofiler.stages.prepare import prepare
+from deepprofiler.stages.profile import profile
+from deepprofiler.stages.train import train
+
+
+def run(project: Project) -> Outcome:
+    """Run ``prepare``, ``locate``, ``export-sc``, ``train``, ``profile`` and ``analyze``.
+
+    ``locate`` runs only where the project has no location file at all: a single missing one is a
+    site that was not located, and is reported.
+
+    Returns
+    -------
+    Outcome
+        The outcomes of all stages, one after the other.
+    """
+    stages = [prepare, *([] if project.has_locations() else [locate])]
+    total = Outcome("run")
+    for stage in [*stages, export_cells, train, profile, analyze]:
+        outcome = stage(project)
+        for line in outcome.lines()[: None if not outcome.then else -1]:
+            LOG.info("%s", line)
+        total.wrote += [f"{outcome.stage}: {line}" for line in outcome.wrote]
+        total.notes += [f"{outcome.stage}: {line}" for line in outcome.notes]
+        for what, count in outcome.left_out.items():
+            total.left_out[f"{what} ({outcome.stage})"] = count
+    total.then = f"open {project.report_folder / 'index.html'}"
+    return total

@@ -1,0 +1,140 @@
+"""What several stages read of a site: its image, corrected or not, and its cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.errors import DataError
+from deepprofiler.imaging import illumination
+from deepprofiler.imaging.read import ImageFile, read_site
+from deepprofiler.locations import read_locations, usable
+from deepprofiler.metadata import Site
+from deepprofiler.project import Project
+
+
+class SiteReader:
+    """Reads the images that the stages after ``prepare`` work on.
+
+    With ``prepare.compress`` these are the corrected 8-bit copies; else the images themselves,
+    divided by the plate's illumination function where ``prepare.illumination`` is on. Nothing is
+    ever corrected twice.
+
+    Parameters
+    ----------
+    project : Project
+    """
+
+    def __init__(self, project: Project):
+        settings = project.config.prepare
+        self.channels = project.index.channels
+        # Only paths are needed from here on: a fresh copy leaves the index behind, which would
+        # otherwise travel to every worker process with every site.
+        self._paths = replace(project)
+        self._compressed = settings.compress
+        self._corrected = settings.illumination and not settings.compress
+
+    def files(self, site: Site) -> tuple[ImageFile, ...]:
+        """Give the files that hold a site's channels."""
+        if not self._compressed:
+            return site.files
+        paths = [self._paths.compressed_path(site, channel) for channel in self.channels]
+        return tuple(ImageFile(path, 0, 1) for path in paths)
+
+    def image(self, site: Site, channel: int | None = None) -> np.ndarray:
+        """Read a site.
+
+        Parameters
+        ----------
+        site : Site
+        channel : int, optional
+            Position of the one channel to read; all of them by default.
+
+        Returns
+        -------
+        numpy.ndarray
+            (H, W, C); float32 where it was corrected, else as stored.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, or its size is not that of the plate's illumination function.
+        """
+        wanted = slice(None) if channel is None else slice(channel, channel + 1)
+        image = read_site(self.files(site)[wanted])
+        if not self._corrected:
+            return image
+        path = self._paths.illumination_path(site.plate)
+        function = _function(path, path.stat().st_mtime_ns)[:, :, wanted]
+        if function.shape != image.shape:
+            raise DataError(
+                f"{site.files[0].path} is {_size(image)}, the illumination function of plate "
+                f"{site.plate} is {_size(function)}: run `prepare` again after changing images"
+            )
+        return illumination.correct(image, function)
+
+
+# A run goes plate by plate, so the functions of two plates are enough.
+@lru_cache(maxsize=2)
+def _function(path: Path, written: int) -> np.ndarray:
+    """Read the illumination function that was ``written`` to ``path`` at that time."""
+    return illumination.load(path).function
+
+
+def _size(image: np.ndarray) -> str:
+    height, width, channels = image.shape
+    return f"{height} × {width} pixels in {channels} channels"
+
+
+def read_cells(
+    project: Project, site: Site, shape: tuple[int, int], size: int
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Read a site's cells and set apart those whose crop lies off the image.
+
+    Parameters
+    ----------
+    project : Project
+    site : Site
+    shape : tuple of int
+        Height and width of the site's image in pixels.
+    size : int
+        Crop side in pixels.
+
+    Returns
+    -------
+    cells : pandas.DataFrame
+        ``cell`` (row in the location file, counted from 0), ``x``, ``y`` in pixels, and what the
+        location file carried.
+    dropped : list of (str, str)
+        Line in the location file and reason, for every cell left out.
+
+    Raises
+    ------
+    DataError
+        The site was not located, or its location file is damaged.
+    """
+    path = project.locations_path(site)
+    if not path.exists():
+        raise DataError(_not_located(path, site))
+    table = read_locations(path)
+    inside, reasons = usable(table, shape, size, path)
+    table.insert(0, "cell", np.arange(len(table)))
+    cells = table[inside].drop(columns="line", errors="ignore").reset_index(drop=True)
+    return cells, reasons
+
+
+def _not_located(path: Path, site: Site) -> str:
+    """Say that a site has no location file, and whether one has almost its name."""
+    message = f"site {site.site} of well {site.well} was not located: {path} does not exist"
+    for other in sorted(path.parent.glob(f"{site.well}-*-Nuclei.csv")):
+        number = other.name.removeprefix(f"{site.well}-").removesuffix("-Nuclei.csv")
+        if number.lstrip("0") == site.site.lstrip("0"):
+            return (
+                f"{message}, but {other.name} does: the index asks for site `{site.site}`, the "
+                f"file is for `{number}`; write the site the same way in both"
+            )
+    return f"{message}; run `locate`, or write a file with only a header for a site without cells"

@@ -1,0 +1,235 @@
+"""Train the network to tell treatments apart: the auxiliary task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.files import replacing
+from deepprofiler.learning import checkpoint
+from deepprofiler.learning.augment import Augmentation
+from deepprofiler.learning.batches import Look
+from deepprofiler.learning.cells import CellStore
+from deepprofiler.learning.device import set_seed
+from deepprofiler.learning.fit import fit
+from deepprofiler.learning.recipe import Recipe
+from deepprofiler.learning.sampling import Cells
+from deepprofiler.metadata import PLATE, SITE, WELL
+from deepprofiler.progress import Steps
+from deepprofiler.project import Project
+from deepprofiler.registry import CROP_GENERATORS
+from deepprofiler.splits import training_labels, validation_rows
+from deepprofiler.stages.export_cells import export_cells
+from deepprofiler.stages.networks import build_network, description, find_plugins, versions
+from deepprofiler.stages.outcome import LOG, Outcome
+
+
+def train(project: Project, *, epoch: int | None = None, seed: int | None = None) -> Outcome:
+    """Write ``outputs/<experiment>/checkpoint/last.h5`` and ``best.h5``.
+
+    Parameters
+    ----------
+    project : Project
+    epoch : int, optional
+        The epoch to go on with; 1 starts anew. By default the one after the last finished.
+    seed : int, optional
+        In place of the config's.
+
+    Returns
+    -------
+    Outcome
+    """
+    config = project.config
+    seed = config.dataset.seed if seed is None else seed
+    outcome = Outcome("train", then="profile")
+    index = project.index
+    index.values("label")
+    if not all(project.store_path(plate).exists() for plate in index.plates):
+        LOG.info("the exported cells are missing: running export-sc first")
+        exported = export_cells(project)
+        outcome.left_out = {f"{what} (export-sc)": n for what, n in exported.left_out.items()}
+    store = CellStore([project.store_path(plate) for plate in index.plates])
+    if store.channels != index.channels:
+        raise DataError(
+            f"the exported cells show {', '.join(store.channels)}, the config asks for "
+            f"{', '.join(index.channels)}; run export-sc again"
+        )
+    chosen = _choose(project, store, seed, outcome)
+    find_plugins(project)
+    generator = CROP_GENERATORS.build(
+        config.train.generator.name, params=config.train.generator.params
+    )
+    set_seed(seed)
+    network = build_network(project, len(chosen.classes))
+    _start_at(project, epoch)
+    _write_config(project)
+    settings = config.train
+    augment = settings.augment
+    about = description(project) | {"generator": settings.generator.model_dump(), "seed": seed}
+    with Steps(settings.epochs) as progress:
+        history = fit(
+            network,
+            generator,
+            gather=store.gather,
+            training=chosen.training,
+            validation=chosen.validation,
+            classes=chosen.classes,
+            look=Look(
+                size=config.crops.size,
+                rescale=config.crops.rescale,
+                augmentation=Augmentation(
+                    augment.flips, augment.turns, augment.rotations, augment.shift
+                ),
+            ),
+            recipe=Recipe(
+                epochs=settings.epochs,
+                steps=settings.steps,
+                batch_size=settings.batch_size,
+                optimizer=settings.optimizer.name,
+                learning_rate=settings.learning_rate,
+                momentum=settings.optimizer.momentum,
+                weight_decay=settings.optimizer.weight_decay,
+                schedule=settings.schedule,
+                label_smoothing=settings.label_smoothing,
+                patience=settings.early_stopping and settings.early_stopping.patience,
+                seed=seed,
+            ),
+            about=about,
+            folder=project.checkpoint_folder,
+            logs=project.logs_folder,
+            progress=progress,
+        )
+    done = len(history.epochs) - history.resumed
+    if done:
+        outcome.wrote.append(f"{done} epoch(s) to {project.checkpoint_folder}/last.h5 and best.h5")
+    if history.resumed:
+        outcome.notes.append(f"{history.resumed} epoch(s) had been finished before")
+    last = history.epochs[-1]
+    if "val_macro_accuracy" in last:
+        outcome.notes.append(
+            f"validation accuracy {last['val_accuracy']:.3f} of cells, "
+            f"{last['val_macro_accuracy']:.3f} mean of {len(chosen.classes)} classes "
+            f"(chance {1 / len(chosen.classes):.3f}); best epoch {history.best}"
+        )
+    return outcome
+
+
+def layers(project: Project) -> list[tuple[str, int]]:
+    """Name and number of features of each layer of the configured network."""
+    return build_network(project, classes=2).layers()
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The cells to train on and to watch, and the names of their classes."""
+
+    training: Cells
+    validation: Cells | None
+    classes: list[str]
+
+
+def _choose(project: Project, store: CellStore, seed: int, outcome: Outcome) -> _Chosen:
+    """Join labels from the index and divide the cells; what is not used is counted."""
+    index, settings = project.index, project.config.train
+    sites = pd.MultiIndex.from_frame(index.table[[PLATE, WELL, SITE]])
+    where = sites.get_indexer(pd.MultiIndex.from_frame(store.table[["plate", "well", "site"]]))
+    labels = training_labels(index, controls=settings.controls, labels=settings.labels)
+    codes = np.where(where < 0, -1, labels.codes[where])
+    for reason, count in labels.left_out.items():
+        outcome.notes.append(f"not trained on: {count} site(s) {reason}")
+    strangers = int((where < 0).sum())
+    if strangers:
+        outcome.notes.append(f"{strangers} exported cells are of sites that the index lacks")
+    held = _held_out(project, codes, where, seed, outcome)
+    counts = np.bincount(codes[(codes >= 0) & ~held], minlength=len(labels.classes))
+    if (counts == 0).any():
+        names = [name for name, n in zip(labels.classes, counts, strict=True) if n == 0]
+        outcome.notes.append(f"{len(names)} label(s) have no training cells: {', '.join(names)}")
+    kept = np.flatnonzero(counts)
+    if len(kept) < 2:
+        raise DataError(
+            f"training needs two labels with cells; there are {len(kept)}: "
+            f"{', '.join(labels.classes[code] for code in kept) or 'none'} "
+            f"(column {index.roles['label']})"
+        )
+    # Codes of the classes that are left; -1 for the others, and for no label at all.
+    recode = np.full(len(labels.classes) + 1, -1)
+    recode[kept] = np.arange(len(kept))
+    codes = recode[codes]
+    classes = [labels.classes[code] for code in kept]
+    LOG.info(
+        "training on %d cells of %d labels (%d to %d each), validating on %d",
+        ((codes >= 0) & ~held).sum(),
+        len(classes),
+        counts[kept].min(),
+        counts[kept].max(),
+        ((codes >= 0) & held).sum(),
+    )
+
+    def cells(rows: np.ndarray) -> Cells:
+        columns = {
+            role: index.values(role).to_numpy()[where[rows]]
+            for role in ("batch", "replicate")
+            if index.has(role)
+        }
+        return Cells.from_columns(
+            row=rows,
+            label=codes[rows],
+            classes=len(classes),
+            plate=store.table["plate"].to_numpy()[rows],
+            well=store.table["well"].to_numpy()[rows],
+            **columns,
+        )
+
+    watched = np.flatnonzero((codes >= 0) & held)
+    return _Chosen(
+        cells(np.flatnonzero((codes >= 0) & ~held)),
+        cells(watched) if len(watched) else None,
+        classes,
+    )
+
+
+def _held_out(
+    project: Project, codes: np.ndarray, where: np.ndarray, seed: int, outcome: Outcome
+) -> np.ndarray:
+    """Which cells validate, (N,) bool; cells in neither half lose their code."""
+    settings = project.config.train.validation
+    sites = validation_rows(project.index, settings)
+    if sites is not None:
+        for reason, count in sites.left_out.items():
+            outcome.notes.append(f"neither trained on nor validated: {count} site(s) {reason}")
+        codes[~(sites.training | sites.validation)[where]] = -1
+        return sites.validation[where] & (where >= 0)
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(codes), bool)
+    for code in np.unique(codes[codes >= 0]):
+        rows = rng.permutation(np.flatnonzero(codes == code))
+        held[rows[: int(len(rows) * settings.fraction)]] = True
+    return held
+
+
+def _start_at(project: Project, epoch: int | None) -> None:
+    """Make sure that training goes on with ``epoch``; 1 removes what there is."""
+    path = project.checkpoint_path("last")
+    if epoch is None:
+        return
+    if epoch == 1:
+        for name in ("last", "best"):
+            project.checkpoint_path(name).unlink(missing_ok=True)
+        return
+    finished = checkpoint.read(path).epoch if path.exists() else 0
+    if epoch != finished + 1:
+        raise ConfigError(
+            f"--epoch {epoch}: {path} holds {finished} finished epoch(s), so the next is "
+            f"{finished + 1}; leave --epoch out to go on, or give 1 to start anew"
+        )
+
+
+def _write_config(project: Project) -> None:
+    """Keep the resolved config and the versions beside what they made."""
+    listing = ", ".join(f"{name} {number}" for name, number in versions().items())
+    with replacing(project.experiment_config_path) as temporary:
+        temporary.write_text(f"# {listing}\n{project.config.to_yaml()}", encoding="utf-8")

@@ -1,0 +1,103 @@
+"""Real plate BBBC013: learn from replicates 1-3, judge on replicate 4.
+
+    python experiments/bbbc013/run.py DATA [--root FOLDER] [--permuted]
+
+DATA is the folder with ``index.csv`` and ``images/``. The project is made in FOLDER (default
+``bbbc013-project``), every stage runs, and ``FOLDER/results.csv`` holds the figures of the README.
+``--permuted`` also trains on treatment labels permuted among the wells within replicates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from figures import Figures
+
+from deepprofiler.progress import start_logging
+from deepprofiler.project import Project, setup
+from deepprofiler.stages.profile import profile
+from deepprofiler.stages.run import run
+from deepprofiler.stages.train import train
+
+CONFIG = {
+    "dataset": {"channels": ["FKHR", "DNA"], "seed": 0},
+    "crops": {"size": 48},
+    "train": {
+        "epochs": 12,
+        "batch_size": 64,
+        "optimizer": {"name": "adam", "weight_decay": 0.0},
+        "learning_rate": 0.001,
+        "schedule": "cosine",
+        "augment": {"shift": 4},
+        "validation": {"by": "column"},
+    },
+    "profile": {"layers": ["conv4a"], "batch_size": 256},
+}
+RANDOM_SEEDS = range(5)
+
+
+def make_project(data: Path, root: Path) -> Project:
+    """Lay the plate out as a project; only files that are missing are copied."""
+    project = Project(root)
+    setup(project)
+    for image in sorted((data / "images").iterdir()):
+        target = project.images_folder / image.name
+        if not target.exists():
+            shutil.copyfile(image, target)
+    shutil.copyfile(data / "index.csv", project.index_path)
+    project.config_path.write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    return project
+
+
+def permute_treatments(index: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Exchange the treatments of the treated wells within each replicate."""
+    rng = np.random.default_rng(seed)
+    permuted = index.copy()
+    treated = index["Metadata_Compound"] != "DMSO"
+    for _, rows in index[treated].groupby("Metadata_Replicate"):
+        order = rng.permutation(len(rows))
+        names = ["Metadata_Treatment"]
+        permuted.loc[rows.index, names] = rows[names].to_numpy()[order]
+    return permuted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--root", type=Path, default=Path("bbbc013-project"))
+    parser.add_argument("--permuted", action="store_true")
+    options = parser.parse_args()
+    start_logging(20)
+    started = time.monotonic()
+    project = make_project(options.data, options.root)
+    run(project)
+    for seed in RANDOM_SEEDS:
+        profile(project, random_seed=seed)
+    print(f"every stage: {time.monotonic() - started:.0f} s")
+    figures = Figures(project)
+    table = [figures.learned("learned", project)]
+    if options.permuted:
+        index = pd.read_csv(project.index_path, dtype=str, keep_default_na=False)
+        name = "index-permuted.csv"
+        permute_treatments(index, seed=1).to_csv(project.index_path.with_name(name), index=False)
+        permuted = Project(options.root, experiment="permuted", index_name=name)
+        train(permuted)
+        profile(permuted)
+        table.append(figures.learned("learned, permuted treatments", permuted))
+    table += [figures.random(seed) for seed in RANDOM_SEEDS]
+    table.append(figures.cell_count())
+    results = pd.DataFrame(table)
+    results.to_csv(options.root / "results.csv", index=False)
+    print(results.T.to_string(header=False))
+    print(json.dumps({"seconds": round(time.monotonic() - started)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The shipped plugins, laid out like a project's own ``plugins`` folder."""

@@ -1,0 +1,171 @@
+"""Standardization against scikit-learn, and features that cannot be standardized."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.profiling import TVN, CellMoments, Chain, Moments, Profiles, Standardize
+from deepprofiler.profiling.chain import make_chain
+
+PLATE = "Metadata_Plate"
+
+
+def screen(plates: int, controls: int, treated: int, size: int = 4) -> tuple[Profiles, np.ndarray]:
+    """Plates with a shift each; the first ``controls`` wells of each are controls."""
+    rng = np.random.default_rng(0)
+    wells = controls + treated
+    plate = np.repeat([f"P{i}" for i in range(plates)], wells)
+    features = rng.normal(size=(plates * wells, size)) * [1, 10, 0.1, 5][:size]
+    features += np.repeat(rng.normal(size=plates), wells)[:, None]
+    metadata = pd.DataFrame({PLATE: plate, "Metadata_Well": np.arange(len(plate)).astype(str)})
+    names = [f"f{i + 1}" for i in range(size)]
+    mask = np.tile(np.arange(wells) < controls, plates)
+    return Profiles(metadata, features, names), mask
+
+
+def test_over_the_screen_it_is_scikit_learns_scaler() -> None:
+    profiles, controls = screen(3, 6, 10)
+    fitted = Standardize(plate=PLATE).fit(profiles, controls=controls)
+    expected = StandardScaler().fit_transform(profiles.features)
+    np.testing.assert_allclose(fitted.transform(profiles).features, expected, atol=1e-12)
+    assert "P0 has 6 negative controls and 16" in fitted.notes_[0]
+
+
+def test_with_16_controls_everywhere_each_plate_is_scaled_by_its_own() -> None:
+    profiles, controls = screen(3, 16, 4)
+    fitted = Standardize(plate=PLATE).fit(profiles, controls=controls)
+    given = fitted.transform(profiles)
+    for (_,), rows in profiles.groups([PLATE]):
+        reference = StandardScaler().fit(profiles.features[rows[controls[rows]]])
+        np.testing.assert_allclose(
+            given.features[rows], reference.transform(profiles.features[rows]), atol=1e-10
+        )
+    assert fitted.n_ == {"P0": 16, "P1": 16, "P2": 16}
+
+
+def test_one_poor_plate_pools_all_unless_plates_are_asked_for() -> None:
+    profiles, controls = screen(2, 16, 4)
+    controls[0] = False
+    assert Standardize(plate=PLATE).fit(profiles, controls=controls).group_ is None
+    forced = Standardize(plate=PLATE, per="plate").fit(profiles, controls=controls)
+    assert forced.n_ == {"P0": 15, "P1": 16}
+    assert "too few" in forced.notes_[0]
+    controls[:20] = False
+    with pytest.raises(DataError, match="P0 has 0 wells to fit on and needs 2"):
+        Standardize(plate=PLATE, per="plate").fit(profiles, controls=controls)
+
+
+def test_undefined_features_are_left_out_and_listed() -> None:
+    """From the case NRM-01: one missing value, a constant, an infinite value."""
+    profiles, controls = screen(1, 24, 1)
+    features = profiles.features.copy()
+    features[0, 1] = np.nan
+    features[:, 2] = 1 / 3
+    features[3, 3] = np.inf
+    broken = profiles.with_features(features, profiles.names)
+    fitted = Standardize(plate=PLATE).fit(broken, controls=controls)
+    assert fitted.names_ == ["f1", "f2"]
+    assert fitted.left_out_ == {
+        "f3": f"no spread (all 0.333333) in {PLATE} P0",
+        "f4": f"infinite values in {PLATE} P0",
+    }
+    given = fitted.transform(broken)
+    assert given.names == ["f1", "f2"]
+    reference = features[:24, 1]
+    expected = (features[:, 1] - np.nanmean(reference)) / np.nanstd(reference)
+    np.testing.assert_allclose(given.features[:, 1], expected, atol=1e-10)
+    assert np.isnan(given.features).sum() == 1
+    assert any("1 missing value" in note for note in fitted.notes_)
+    with pytest.raises(DataError, match="P0, Well 0: f2 is nan"):
+        TVN().fit(given)
+
+
+def test_a_feature_undefined_on_one_plate_is_left_out_on_all() -> None:
+    profiles, controls = screen(2, 16, 2)
+    features = profiles.features.copy()
+    features[:16, 0] = 7
+    fitted = Standardize(plate=PLATE).fit(
+        profiles.with_features(features, profiles.names), controls=controls
+    )
+    assert fitted.left_out_ == {"f1": f"no spread (all 7) in {PLATE} P0"}
+
+
+def test_huge_values_are_reported() -> None:
+    profiles, controls = screen(1, 16, 2)
+    features = profiles.features.copy()
+    features[17, 0] = 1e6
+    fitted = Standardize(plate=PLATE).fit(
+        profiles.with_features(features, profiles.names), controls=controls
+    )
+    assert fitted.largest_ > 1e5
+    assert any("Well 17: f1 is" in note and "beyond 500" in note for note in fitted.notes_)
+
+
+def test_nothing_defined_is_an_error() -> None:
+    profiles, _ = screen(1, 3, 0)
+    constant = profiles.with_features(np.ones((3, 4)), profiles.names)
+    with pytest.raises(DataError, match="none of 4 features varies"):
+        Standardize().fit(constant)
+
+
+def test_new_features_and_new_plates_are_refused() -> None:
+    profiles, controls = screen(2, 16, 2)
+    fitted = Standardize(plate=PLATE).fit(profiles, controls=controls)
+    with pytest.raises(DataError, match="such as f5"):
+        fitted.transform(profiles.with_features(profiles.features, ["f1", "f2", "f3", "f5"]))
+    with pytest.raises(DataError, match="not fitted for Metadata_Plate 'P9'"):
+        fitted.transform(profiles.with_column(PLATE, "P9"))
+    with pytest.raises(DataError, match="call fit first"):
+        Standardize().transform(profiles)
+
+
+@pytest.mark.parametrize("per", ["screen", "plate"])
+def test_moments_of_cells_are_standardized_as_the_cells_would_be(per: str) -> None:
+    profiles, controls = screen(2, 16, 2)
+    rng = np.random.default_rng(3)
+    cells, blocks = CellMoments(list(profiles.names)), {}
+    for plate in ("P0", "P1"):
+        blocks[plate] = rng.normal(2, 3, size=(50, 4))
+        cells.add({PLATE: plate}, blocks[plate])
+    fitted = Standardize(plate=PLATE, per=per).fit(profiles, controls=controls)
+    mapped = fitted.transform_moments(cells)
+    for plate, block in blocks.items():
+        direct = fitted.transform(
+            Profiles(pd.DataFrame({PLATE: [plate] * 50}), block, profiles.names)
+        )
+        expected = Moments.of(direct.features)
+        given = mapped.by(PLATE)[plate]
+        np.testing.assert_allclose(given.mean, expected.mean)
+        np.testing.assert_allclose(given.scatter, expected.scatter)
+
+
+def test_a_chain_fits_each_step_on_what_the_last_gives() -> None:
+    profiles, controls = screen(2, 30, 10)
+    chain = make_chain([("standardize", {}), ("tvn", {"shrinkage": 0.1})], plate=PLATE, batch=PLATE)
+    given = chain.fit(profiles, controls=controls).transform(profiles)
+    first = Standardize(plate=PLATE).fit(profiles, controls=controls)
+    middle = first.transform(profiles)
+    second = TVN(batch=PLATE, shrinkage=0.1).fit(middle, controls=controls)
+    np.testing.assert_array_equal(given.features, second.transform(middle).features)
+    assert chain.notes_ == first.notes_ + second.notes_
+    assert Chain([]).fit(profiles).transform(profiles) is profiles
+
+
+def test_names_and_parameters_of_steps_are_checked() -> None:
+    def build(name: str, **params: object) -> None:
+        make_chain([(name, params)], plate=PLATE, batch=PLATE)
+
+    with pytest.raises(ConfigError, match="did you mean standardize"):
+        build("standardise")
+    with pytest.raises(ConfigError, match="no parameter shrink; it has: batch, shrinkage"):
+        build("tvn", shrink="oas")
+    with pytest.raises(ConfigError, match="tvn: shrinkage='ols'"):
+        build("tvn", shrinkage="ols")
+    with pytest.raises(ConfigError, match="shrinkage=-1"):
+        build("tvn", shrinkage=-1)
+    with pytest.raises(ConfigError, match="choose auto, screen or plate"):
+        build("standardize", per="well")

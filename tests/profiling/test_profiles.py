@@ -1,0 +1,198 @@
+"""Profiles in memory and in files, as the case PRF-04 asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+import pytest
+
+from deepprofiler.errors import DataError
+from deepprofiler.profiling import Profiles
+
+PLATES = ["000042", "24277", "NA", "None", "1E5", ""]
+
+
+def made(seed: int = 0) -> Profiles:
+    rng = np.random.default_rng(seed)
+    metadata = pd.DataFrame(
+        {
+            "Metadata_Plate": PLATES,
+            "Metadata_Well": [f"A0{i}" for i in range(6)],
+            "Metadata_Treatment": ["T1", "T2", "T3"] * 2,
+            "Metadata_Cell_Count": np.arange(1, 7),
+        }
+    )
+    return Profiles(metadata, rng.normal(size=(6, 3)), ["conv4a_0", "conv4a_1", "conv4a_2"])
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.csv.gz"])
+def test_a_file_gives_back_text_as_text_and_numbers(tmp_path: Path, name: str) -> None:
+    profiles = made()
+    profiles.write(tmp_path / name)
+    again = Profiles.read(tmp_path / name, numeric=["Metadata_Cell_Count"])
+    assert list(again.values("Metadata_Plate")) == PLATES
+    assert list(again.values("Metadata_Cell_Count")) == [1, 2, 3, 4, 5, 6]
+    assert again.names == profiles.names
+    # Parquet is exact; pandas reads decimals to the last binary digit or the one before.
+    rtol = 0 if name.endswith("parquet") else 1e-15
+    np.testing.assert_allclose(again.features, profiles.features, rtol=rtol)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_parquet_has_no_index_and_only_metadata_beside_features(tmp_path: Path) -> None:
+    profiles = made().subset([5, 3, 1])
+    profiles.write(tmp_path / "p.parquet")
+    columns = parquet.read_table(tmp_path / "p.parquet").column_names
+    features = [name for name in columns if not name.startswith("Metadata_")]
+    assert features == profiles.names
+    assert len(columns) == 4 + 3
+    assert pd.read_parquet(tmp_path / "p.parquet").index.equals(pd.RangeIndex(3))
+
+
+def test_every_second_row_scores_like_the_same_rows_written_anew(tmp_path: Path) -> None:
+    """Filtered by the user in pandas, with the gaps in its index, in copairs and here."""
+    average_precision = pytest.importorskip("copairs.map").average_precision
+    rng = np.random.default_rng(1)
+    metadata = pd.DataFrame(
+        {
+            "Metadata_Plate": ["P1", "P2"] * 12,
+            "Metadata_Treatment": np.repeat([f"T{i}" for i in range(6)], 4),
+        }
+    )
+    Profiles(metadata, rng.normal(size=(24, 5)), list("abcde")).write(tmp_path / "all.parquet")
+    half = pd.read_parquet(tmp_path / "all.parquet").iloc[::2]
+    Profiles.from_frame(half).write(tmp_path / "half.parquet")
+    anew = pd.read_parquet(tmp_path / "half.parquet")
+
+    def score(frame: pd.DataFrame) -> np.ndarray:
+        names = [name for name in frame.columns if not name.startswith("Metadata_")]
+        table = average_precision(
+            frame[[name for name in frame.columns if name not in names]],
+            frame[names].to_numpy(),
+            pos_sameby=["Metadata_Treatment"],
+            pos_diffby=[],
+            neg_sameby=[],
+            neg_diffby=["Metadata_Treatment"],
+            progress_bar=False,
+        )
+        return table["average_precision"].to_numpy()
+
+    np.testing.assert_array_equal(score(half), score(anew))
+
+
+def test_pycytominer_takes_the_table_as_it_is(tmp_path: Path) -> None:
+    pycytominer = pytest.importorskip("pycytominer", reason="pycytominer is not installed")
+    profiles = made()
+    profiles.write(tmp_path / "p.parquet")
+    table = pycytominer.normalize(
+        profiles=pd.read_parquet(tmp_path / "p.parquet"),
+        features=profiles.names,
+        meta_features=list(profiles.metadata.columns),
+        method="standardize",
+    )
+    assert list(table.columns) == [*profiles.metadata.columns, *profiles.names]
+    np.testing.assert_allclose(table[profiles.names].mean(), 0, atol=1e-12)
+
+
+def test_cellprofiler_marks_of_metadata_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "classical.csv"
+    path.write_text("Image_Metadata_Plate,Image_Metadata_Well,Cells_Area\n007,A01,1.5\n")
+    profiles = Profiles.read(path)
+    assert list(profiles.values("Metadata_Plate")) == ["007"]
+    assert profiles.names == ["Cells_Area"]
+
+
+def test_a_named_index_of_pandas_is_a_column(tmp_path: Path) -> None:
+    made().to_frame().set_index("Metadata_Well").to_parquet(tmp_path / "p.parquet")
+    assert Profiles.read(tmp_path / "p.parquet").values("Metadata_Well")[0] == "A00"
+    made().to_frame().iloc[::2].to_parquet(tmp_path / "q.parquet")
+    assert Profiles.read(tmp_path / "q.parquet").names == made().names
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (",Metadata_Well,f1\n0,A01,1\n", "no name"),
+        ("Unnamed: 0,Metadata_Well,f1\n0,A01,1\n", "no name"),
+        ("Metadata_Well,site,f1\nA01,one,1\n", "line 2, column site: 'one'"),
+        ("Metadata_Well,f1,f1\nA01,1,2\n", "f1 occurs more than once"),
+        ("", "p.csv"),
+    ],
+)
+def test_columns_that_are_neither_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        Profiles.read(tmp_path / "p.csv")
+
+
+def test_missing_features_survive_csv(tmp_path: Path) -> None:
+    profiles = made()
+    features = profiles.features.copy()
+    features[0, 0] = np.nan
+    profiles.with_features(features, profiles.names).write(tmp_path / "p.csv")
+    again = Profiles.read(tmp_path / "p.csv").features
+    np.testing.assert_allclose(again, features, rtol=1e-15)
+
+
+def test_wrong_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.parquet does not exist"):
+        Profiles.read(tmp_path / "gone.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1nothing")
+    with pytest.raises(DataError, match=r"broken\.parquet"):
+        Profiles.read(tmp_path / "broken.parquet")
+    with pytest.raises(DataError, match="rename it"):
+        made().write(tmp_path / "p.xlsx")
+
+
+def test_sizes_and_names_are_checked() -> None:
+    metadata = pd.DataFrame({"Metadata_Well": ["A01"]})
+    with pytest.raises(DataError, match="shape"):
+        Profiles(metadata, np.zeros((2, 1)), ["f"])
+    with pytest.raises(DataError, match="does not begin"):
+        Profiles(pd.DataFrame({"Well": ["A01"]}), np.zeros((1, 1)), ["f"])
+    with pytest.raises(DataError, match="only metadata"):
+        Profiles(metadata, np.zeros((1, 1)), ["Metadata_f"])
+
+
+def test_a_misspelt_column_names_the_nearest() -> None:
+    with pytest.raises(DataError, match="did you mean Metadata_Treatment"):
+        made().values("Metadata_Tretment")
+
+
+def test_missing_text_is_blank() -> None:
+    metadata = pd.DataFrame({"Metadata_Dose": ["1", None, float("nan")]})
+    assert list(Profiles(metadata, np.zeros((3, 1)), ["f"]).values("Metadata_Dose")) == [
+        "1",
+        "",
+        "",
+    ]
+
+
+def test_concat_sorts_features_by_name_and_refuses_others() -> None:
+    first, second = made(0), made(1)
+    turned = second.with_features(second.features[:, ::-1], second.names[::-1])
+    joined = Profiles.concat([first, turned])
+    np.testing.assert_array_equal(joined.features, np.vstack([first.features, second.features]))
+    assert len(joined) == 12
+    with pytest.raises(DataError, match="such as conv4a_1"):
+        Profiles.concat([first, second.with_features(second.features, ["conv4a_0", "x", "y"])])
+    with pytest.raises(DataError, match="no profiles"):
+        Profiles.concat([])
+
+
+def test_groups_keep_blanks_and_add_up() -> None:
+    profiles = made()
+    groups = profiles.groups(["Metadata_Plate"])
+    assert sum(len(rows) for _, rows in groups) == len(profiles)
+    assert [key for key, _ in groups] == sorted((plate,) for plate in PLATES)
+    assert len(profiles.groups([])) == 1
+
+
+def test_subset_takes_masks_and_numbers() -> None:
+    profiles = made()
+    assert list(profiles.subset([2, 0]).values("Metadata_Well")) == ["A02", "A00"]
+    assert list(profiles.subset(np.arange(6) > 3).values("Metadata_Well")) == ["A04", "A05"]
+    assert len(profiles.subset([])) == 0

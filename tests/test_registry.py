@@ -1,0 +1,204 @@
+"""Plugins: where they are found, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from deepprofiler import registry
+from deepprofiler.errors import PluginError
+from deepprofiler.registry import Registry, discover
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    fresh = Registry("model", "models", arguments=("input_shape", "num_classes"))
+    monkeypatch.setattr(registry, "MODELS", fresh)
+    return fresh
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "models").mkdir()
+    yield tmp_path
+    discover(None)
+
+
+def write(project: Path, text: str, name: str = "own.py") -> Path:
+    path = project / "models" / name
+    path.write_text("from deepprofiler.registry import MODELS\n" + dedent(text))
+    return path
+
+
+def test_bare_and_named_registration(models: Registry) -> None:
+    @models.register
+    def plain(input_shape, num_classes, *, filters=3):
+        return input_shape, num_classes, filters
+
+    @models.register("other")
+    def function(input_shape, num_classes, *, depth):
+        return depth
+
+    assert models.names() == ["other", "plain"]
+    assert models.build("plain", (8, 8, 2), 5) == ((8, 8, 2), 5, 3)
+    assert models.build("plain", (8, 8, 2), 5, params={"filters": 7})[2] == 7
+    assert plain((1,), 2) == ((1,), 2, 3), "the decorator gives the function back"
+    with pytest.raises(PluginError, match="`other` needs a value for `depth`"):
+        models.build("other", (8, 8, 2), 5)
+
+
+def test_unknown_names_and_parameters(models: Registry) -> None:
+    @models.register
+    def resnet18(input_shape, num_classes, *, filters=3, depth=2): ...
+
+    @models.register
+    def efficientnet(input_shape, num_classes): ...
+
+    with pytest.raises(PluginError) as error:
+        models.build("resnet81", (8, 8, 2), 5)
+    assert "nearest is `resnet18`; valid are efficientnet, resnet18" in str(error.value)
+    with pytest.raises(PluginError, match="no parameter `filter`; nearest is `filters`; valid are"):
+        models.build("resnet18", (8, 8, 2), 5, params={"filter": 3})
+    with pytest.raises(PluginError, match="`efficientnet` has no parameter `x`; it has none"):
+        models.check("efficientnet", {"x": 1})
+
+
+def test_two_of_one_name(models: Registry) -> None:
+    @models.register("same")
+    def first(input_shape, num_classes): ...
+
+    with pytest.raises(PluginError) as error:
+
+        @models.register("same")
+        def second(input_shape, num_classes): ...
+
+    places = [word for word in str(error.value).split() if word.endswith("test_registry.py")]
+    assert len(places) == 2
+    lines = [
+        int(part.rstrip(";")) for part in str(error.value).split() if part.rstrip(";").isdigit()
+    ]
+    assert lines[0] < lines[1]
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        ("(input_shape, num_classes, **kwargs)", r"takes `\*\*kwargs`"),
+        ("(input_shape, num_classes, *extra)", r"takes `\*extra`"),
+        ("(input_shape)", r"has the arguments \(input_shape\); they must be"),
+        ("(input_shape, num_classes, filters=3)", "of its own come after the `\\*`"),
+        ("(shape, classes)", r"they must be \(input_shape, num_classes, \*, …\)"),
+    ],
+)
+def test_wrong_signatures(models: Registry, project: Path, signature: str, said: str) -> None:
+    path = write(project, f"@MODELS.register\ndef own{signature}: ...\n")
+    with pytest.raises(PluginError, match=said) as error:
+        discover(project)
+    assert f"{path} line 2" in str(error.value)
+
+
+def test_a_generator_must_have_its_methods() -> None:
+    generators = Registry("crop generator", "crop_generators", arguments=(), methods=("draw",))
+
+    class Empty:
+        pass
+
+    with pytest.raises(PluginError, match="crop generator `Empty` has no method `draw`"):
+        generators.register(Empty)
+
+
+def test_project_plugins_are_found_and_replaced(project: Path, tmp_path: Path) -> None:
+    path = write(project, "@MODELS.register\ndef own(input_shape, num_classes): return 'first'\n")
+    write(project, "raise ValueError", name="_draft.py")
+    assert discover(project) == [path]
+    assert registry.MODELS.build("own", (1,), 2) == "first"
+    assert "resnet18" in registry.MODELS.names()
+
+    other = tmp_path / "other"
+    (other / "models").mkdir(parents=True)
+    write(other, "@MODELS.register\ndef own(input_shape, num_classes): return 'second'\n")
+    discover(other)
+    assert registry.MODELS.build("own", (1,), 2) == "second"
+    assert discover(tmp_path / "absent") == []
+    assert "own" not in registry.MODELS.names()
+
+
+def test_project_plugin_with_a_shipped_name(project: Path) -> None:
+    path = write(project, "@MODELS.register\ndef resnet18(input_shape, num_classes): ...\n")
+    with pytest.raises(PluginError) as error:
+        discover(project)
+    assert "two models are called `resnet18`" in str(error.value)
+    assert str(path) in str(error.value)
+    assert "resnet.py line" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("\nx = 1\nundefined\n", 4, "NameError"),
+        ("\n\nimport no_such_package\n", 4, "ModuleNotFoundError"),
+        ("def broken(:\n", 2, "SyntaxError"),
+        ("import json\njson.loads('nothing')\n", 3, "JSONDecodeError"),
+    ],
+)
+def test_failed_imports_name_file_and_line(
+    project: Path, text: str, line: int, reason: str
+) -> None:
+    path = write(project, text)
+    with pytest.raises(PluginError, match=f"line {line}: {reason}") as error:
+        discover(project)
+    assert str(error.value).startswith(str(path))
+
+
+def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        value = "some_package.models"
+
+        def load(self) -> None:
+            raise ImportError("not there")
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    with pytest.raises(PluginError, match=r"some_package.models: ImportError: not there"):
+        discover(None)
+
+
+def run_python(code: str, folder: Path) -> str:
+    """Run code in a fresh interpreter that only sees the packages in a folder first."""
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); {code}"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_the_package_is_light() -> None:
+    code = (
+        "import deepprofiler, deepprofiler.registry, deepprofiler.learning.cells;"
+        "print([m for m in ('tensorflow', 'keras', 'torch') if m in sys.modules])"
+    )
+    assert run_python(code, ROOT) == "[]"
+
+
+def test_plugins_are_importable_from_a_bare_checkout() -> None:
+    code = "import deepprofiler.plugins as p; from deepprofiler.plugins.models import __path__ as q"
+    found = run_python(f"{code}; print(p.__file__, list(q)[0])", ROOT)
+    assert found == f"{ROOT / 'plugins' / '__init__.py'} {ROOT / 'plugins' / 'models'}"
+
+
+def test_plugins_are_importable_from_an_installed_layout(tmp_path: Path) -> None:
+    package = tmp_path / "deepprofiler"
+    (package / "plugins" / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text((ROOT / "deepprofiler" / "__init__.py").read_text())
+    (package / "plugins" / "__init__.py").write_text("")
+    (package / "plugins" / "models" / "thing.py").write_text("x = 5")
+    # A folder of the same name beside the installed package is somebody else's.
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "__init__.py").write_text("raise RuntimeError")
+    code = "from deepprofiler.plugins.models.thing import x; print(x)"
+    assert run_python(code, tmp_path) == "5"
