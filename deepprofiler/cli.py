@@ -84,18 +84,9 @@ def _finish(outcome: Outcome) -> None:
 @click.pass_context
 def setup(context: click.Context) -> None:
     """Make the folders of a project and a first config."""
-    from deepprofiler.project import setup
-    from deepprofiler.stages.outcome import Outcome
+    from deepprofiler.stages.setup import setup
 
-    project = _project(context)
-    made = setup(project)
-    _finish(
-        Outcome(
-            "setup",
-            wrote=[str(path) for path in made],
-            then="put images into inputs/images and write inputs/metadata/index.csv, then check",
-        )
-    )
+    _finish(setup(_project(context)))
 
 
 @cli.command()
@@ -189,11 +180,9 @@ def profile(context: click.Context, part: int | None) -> None:
 @click.pass_context
 def split(context: click.Context, parts: int) -> None:
     """Split the index into parts that `profile --part` can do apart."""
-    from deepprofiler.project import split
-    from deepprofiler.stages.outcome import Outcome
+    from deepprofiler.stages.setup import split
 
-    wrote = [str(path) for path in split(_project(context), parts)]
-    _finish(Outcome("split", wrote=wrote, then="profile --part 0 … on as many machines"))
+    _finish(split(_project(context), parts))
 
 
 @cli.command()
@@ -219,9 +208,8 @@ def run(context: click.Context) -> None:
 @click.pass_context
 def demo(context: click.Context, seed: int) -> None:
     """Simulate a small screen and do everything up to the report (default folder: demo)."""
-    from deepprofiler.stages.simulate import simulate
-
     from deepprofiler.stages.run import run
+    from deepprofiler.stages.simulate import simulate
 
     if context.obj["root"] is None:
         context.obj["root"] = Path("demo")

@@ -1,15 +1,19 @@
-"""Columns of text: which hold images, how names are ordered, and what a misspelt one may mean."""
+"""Columns of text: which hold images, what they lack, how their names are ordered and found."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 import numpy as np
+import pandas as pd
 
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.tables import report
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(tiff?|png)", re.IGNORECASE)
 
 
@@ -56,6 +60,160 @@ def image_columns(
         ]
     report(problems)
     return tuple(found)
+
+
+def check_channels(source: str, channels: Sequence[str], columns: Iterable[str]) -> None:
+    """Refuse channels that are no columns or that are named twice, and a table without any.
+
+    Raises
+    ------
+    ConfigError
+        A channel is named wrongly or twice.
+    DataError
+        There are no channels.
+    """
+    known = list(columns)
+    lines = [
+        f"dataset.channels names `{name}`, which is no column of {source}{nearest(name, known)}"
+        for name in channels
+        if name not in known
+    ]
+    lines += [
+        f"dataset.channels names `{name}` {count} times"
+        for name, count in Counter(channels).items()
+        if count > 1
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    if not channels:
+        raise DataError(
+            f"{source} has no column of image files (.tif, .tiff or .png); the columns are "
+            f"{listing(known)}"
+        )
+
+
+def prefixed(
+    source: str, cells: Mapping[str, list[str]], plain: Iterable[str], prefix: str
+) -> dict[str, list[str]]:
+    """Let every column but the ``plain`` ones begin with ``prefix``.
+
+    Raises
+    ------
+    DataError
+        Two columns become one.
+    """
+    columns: dict[str, list[str]] = {}
+    for name, values in cells.items():
+        column = name if name in plain or name.startswith(prefix) else prefix + name
+        if column in columns:
+            raise DataError(
+                f"{source} line 1: `{column}` and `{column.removeprefix(prefix)}` mean the same "
+                "column; rename or remove one"
+            )
+        columns[column] = values
+    return columns
+
+
+def row_problems(
+    source: str,
+    table: pd.DataFrame,
+    lines: Sequence[int],
+    identifiers: tuple[str, str, str],
+    channels: Sequence[str],
+) -> list[str]:
+    """Find blank and repeated identifiers, blank paths, and addresses instead of paths.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    table : DataFrame
+        Sorted, so that rows with the same identifiers follow each other.
+    lines : sequence of int
+        Line of the file of each row.
+    identifiers : tuple of str
+        Columns of plate, well and site.
+    channels : sequence of str
+        Columns of images.
+
+    Returns
+    -------
+    list of str
+        One message for each problem, in the order of lines.
+    """
+    found: list[tuple[int, str]] = []
+    for column in (*identifiers, *channels):
+        kind = f"the path of channel {column}" if column in channels else column
+        for row in np.flatnonzero(table[column].to_numpy() == "").tolist():
+            found.append((lines[row], f"{kind} is blank; fill it in or remove the line"))
+    for column in channels:
+        for row, value in enumerate(table[column]):
+            if "://" in value and _URL.match(value):
+                message = f"channel {column} names {value}; addresses are not supported yet"
+                found.append((lines[row], f"{message}, copy the images to this machine"))
+    names = table[list(identifiers)].to_numpy()
+    repeated = np.all((names[1:] == names[:-1]) & (names[1:] != ""), axis=1)
+    for row in (np.flatnonzero(repeated) + 1).tolist():
+        plate, well, site = names[row]
+        message = (
+            f"site {site} of well {well} on plate {plate} stands in line {lines[row - 1]} as well; "
+            "each site must have one line"
+        )
+        found.append((lines[row], message))
+    return [f"{source} line {line}: {message}" for line, message in sorted(found)]
+
+
+def page_sources(
+    table: pd.DataFrame, channels: Sequence[str], pictures: Sequence[str]
+) -> list[tuple[tuple[str, int, int], ...]]:
+    """Find the path, page and number of pages of each channel, for each row.
+
+    Columns that name one file in a row are the pages of that file, in the order of ``pictures``,
+    which are all columns of images, whether they are ``channels`` or not.
+    """
+    places = [list(pictures).index(column) for column in channels]
+    sources = []
+    for row in zip(*(table[column].tolist() for column in pictures), strict=True):
+        if len(set(row)) == len(row):
+            sources.append(tuple([(row[place], 0, 1) for place in places]))
+        else:
+            counts = [(row[:place].count(row[place]), row.count(row[place])) for place in places]
+            names = [row[place] for place in places]
+            sources.append(tuple((name, *pages) for name, pages in zip(names, counts, strict=True)))
+    return sources
+
+
+def find_roles(
+    source: str,
+    columns: Sequence[str],
+    roles: Sequence[str],
+    named: Mapping[str, str | None],
+    prefix: str,
+) -> dict[str, str]:
+    """Find the columns that play roles: the named ones, else those called like the role.
+
+    Raises
+    ------
+    ConfigError
+        A named column does not exist; all such are listed.
+    """
+    found = {}
+    lines = []
+    for role in roles:
+        name = named.get(role)
+        candidates = [name, f"{prefix}{name}"] if name else [f"{prefix}{role.capitalize()}"]
+        present = [column for column in candidates if column in columns]
+        if present:
+            found[role] = str(present[0])
+        elif name:
+            close = nearest(name, columns) or nearest(f"{prefix}{name}", columns)
+            lines.append(
+                f"dataset.columns.{role} names `{name}`, which {source} does not have as a column "
+                f"of metadata{close}"
+            )
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return found
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:

@@ -303,34 +303,44 @@ def parse(values: Any, source: str) -> tuple[Config, list[str]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{source} holds a {type(values).__name__}; it must hold sections")
     notes: list[str] = []
-    if legacy.is_original(values):
+    original = legacy.is_original(values)
+    if original:
         values, notes = legacy.translate(values)
     try:
         return Config.model_validate(values), notes
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = []
+        for item in error.errors():
+            key = ".".join(_location(item))
+            lines += (original and legacy.explain(key, item["input"])) or [_explain(item)]
         listing = "\n".join(f"  {line}" for line in lines)
         raise ConfigError(f"{source}: {len(lines)} problem(s)\n{listing}") from None
 
 
 def _explain(error: Any) -> str:
     """One line for one of pydantic's errors: key path, what was found, what to do."""
-    location = [part for part in error["loc"] if not str(part).startswith(("literal[", "constr"))]
-    key = ".".join(str(part) for part in location)
+    location = _location(error)
+    key = ".".join(location)
     if error["type"] == "extra_forbidden":
         valid = _valid_keys(location[:-1])
-        nearest = get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
+        nearest = get_close_matches(location[-1], valid, n=1, cutoff=0.5)
         advice = f"nearest is `{nearest[0]}`" if nearest else f"valid are {', '.join(valid)}"
         return f"{key}: unknown key; {advice}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}; found {error['input']!r}"
 
 
-def _valid_keys(location: list[Any]) -> list[str]:
+def _location(error: Any) -> list[str]:
+    """Key path of one of pydantic's errors, without its marks for alternatives."""
+    parts = [str(part) for part in error["loc"]]
+    return [part for part in parts if not part.startswith(("literal[", "constr"))]
+
+
+def _valid_keys(location: list[str]) -> list[str]:
     """Names of the keys of the section at ``location``."""
     model: type[BaseModel] = Config
     for part in location:
-        field = model.model_fields.get(str(part))
+        field = model.model_fields.get(part)
         inner = field.annotation if field else None
         options = [inner, *getattr(inner, "__args__", ())]
         found = [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]

@@ -1,147 +1,30 @@
 """The original DeepProfiler's JSON configuration, recognised and translated.
 
-The tables below name every key of versions 0.1 to 0.5.1 as its handbook, its tests and its
-examples have them. Each key met gives one note: what it is called now, or why it is ignored. A key
-that is in no table stays where it is, so that the check of the configuration refuses it together
-with all other problems.
+The tables here and in :mod:`deepprofiler.legacy_keys` name every key. Each key met gives one note:
+what it is called now, or why it is ignored. A key that is in no table stays where it is, so that
+the check of the configuration refuses it together with all other problems.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
-Values = dict[str, Any]
-
-#: Sections and keys that only the original has; those of the first group hold a section.
-_SECTIONS = (
-    "dataset.metadata",
-    "dataset.images",
-    "dataset.locations",
-    "prepare.illumination_correction",
-    "prepare.compression",
-    "prepare.images",
-    "prepare.metadata",
-    "train.partition",
-    "train.dset",
-    "train.sampling",
-    "train.queueing",
-    "train.comet_ml",
-    "paths",
+from deepprofiler.legacy_keys import (
+    EARLIER,
+    HARMLESS,
+    IGNORED,
+    IGNORED_SECTIONS,
+    KEYS,
+    OTHER_MODEL,
+    REFUSED,
+    RENAMED,
+    SECTIONS,
 )
-_KEYS = ("profile.feature_layer", "train.model.crop_generator", "train.model.params.conv_blocks")
 
-#: Where the same thing stood in earlier versions.
-_EARLIER = {
-    "dataset.metadata.control_id": "dataset.metadata.control_value",
-    "prepare.metadata.label_field": "dataset.metadata.label_field",
-    "prepare.metadata.control_id": "dataset.metadata.control_value",
-    "prepare.images.channels": "dataset.images.channels",
-    "prepare.images.file_format": "dataset.images.file_format",
-    "prepare.images.bits": "dataset.images.bits",
-    "prepare.images.width": "dataset.images.width",
-    "prepare.images.height": "dataset.images.height",
-    "train.dset.targets": "train.partition.targets",
-    "train.dset.split_field": "train.partition.split_field",
-    "train.dset.training_values": "train.partition.training",
-    "train.dset.validation_values": "train.partition.validation",
-    "train.dset.mask_objects": "dataset.locations.mask_objects",
-    "train.partition.training_values": "train.partition.training",
-    "train.partition.validation_values": "train.partition.validation",
-    "train.sampling.box_size": "dataset.locations.box_size",
-    "train.sampling.mask_objects": "dataset.locations.mask_objects",
-    "train.sampling.queue_size": "train.sampling.cache_size",
-    "train.queueing.queue_size": "train.sampling.cache_size",
-    "train.queueing.loading_workers": "train.sampling.workers",
-}
-
-#: Keys with the same meaning under another name.
-_RENAMED = {
-    "dataset.images.channels": "dataset.channels",
-    "dataset.images.bits": "dataset.bits",
-    "dataset.locations.box_size": "crops.size",
-    "dataset.locations.mask_objects": "crops.mask",
-    "prepare.illumination_correction.down_scale_factor": "prepare.down_scale",
-    "prepare.illumination_correction.median_filter_size": "prepare.median_size",
-    "train.partition.split_field": "dataset.columns.split",
-    "train.partition.validation": "train.validation.values",
-    "train.model.epochs": "train.epochs",
-    "train.model.steps": "train.steps",
-    "train.model.optimizer": "train.optimizer",
-    "train.model.params.optimizer": "train.optimizer",
-    "train.model.params.learning_rate": "train.learning_rate",
-    "train.model.params.batch_size": "train.batch_size",
-    "train.model.params.label_smoothing": "train.label_smoothing",
-    "profile.batch_size": "profile.batch_size",
-}
-
-_FOLDERS = "a project's folders are where --root says"
-_DEVICE = "choose a device with --gpu"
-_STORE = "crops are read from the exported single cells, which needs no queue"
-_WHOLE = "it is for whole images only"
-_VALIDATION = "validation shows every held-out cell once after each epoch"
-_OTHER_MODEL = "the model has no such parameter"
-
-#: Keys without an effect here, and why.
-_IGNORED = {
-    "dataset.images.file_format": "the format is read from each file",
-    "dataset.locations.view_size": _WHOLE,
-    "dataset.locations.area_coverage": _WHOLE,
-    "dataset.locations.locations_field": "locations may be of any object",
-    "prepare.outlines": "`locate --labels` writes the label images that `crops.mask` needs",
-    "train.partition.training": "every site is trained on whose split value is not held out; "
-    "leave the split blank where a site belongs to neither",
-    "train.model.metrics": "accuracy, per cell and per class, is always reported",
-    "train.model.checkpoint_policy": "the last and the best epoch are kept",
-    "train.model.params.feature_dim": _OTHER_MODEL,
-    "train.model.params.latent_dim": _OTHER_MODEL,
-    "train.model.params.epsilon_std": _OTHER_MODEL,
-    "train.model.params.pooling": "features are averaged over each layer's whole output",
-    "train.model.params.online_label_smoothing": "give it in train.generator.params",
-    "train.model.params.online_lambda": "give it in train.generator.params",
-    "train.sampling.factor": "every cell is exported; `crops.cells_per_well` limits them",
-    "train.sampling.cache_size": _STORE,
-    "train.sampling.workers": "choose the number of processes with --cores",
-    "train.sampling.images": _STORE,
-    "train.sampling.locations": _STORE,
-    "train.sampling.locations_field": "locations may be of any object",
-    "train.sampling.field": "cells are drawn evenly over the labels",
-    "train.queueing.min_size": _STORE,
-    "train.queueing.fifo_queue_size": _STORE,
-    "train.queueing.random_queue_size": _STORE,
-    "train.queueing.cropping_workers": _STORE,
-    "train.queueing.augmentation_workers": _STORE,
-    "train.validation.frequency": _VALIDATION,
-    "train.validation.top_k": "accuracy is of the first choice",
-    "train.validation.batch_size": "it is `train.batch_size`",
-    "train.validation.frame": _VALIDATION,
-    "train.validation.sample_first_crops": _VALIDATION,
-    "train.validation.save_features": "`profile` writes features",
-    "train.dset.width": "image sizes are read from the files",
-    "train.dset.height": "image sizes are read from the files",
-    "train.pretrained": "training begins with random weights",
-    "train.gpus": _DEVICE,
-    "profile.gpus": _DEVICE,
-    "experiment_name": "choose it with --exp",
-}
-#: Whole sections without an effect here, and why.
-_IGNORED_SECTIONS = {
-    "paths": _FOLDERS,
-    "train.comet_ml": "no data leave this machine; logs are CSV and TensorBoard files",
-}
-
-#: What cannot be had, and would give other results if it were ignored; see :func:`refusal`.
-_REFUSED = {
-    "dataset.locations.mode": "only `single_cells` is offered, not profiling of whole images",
-    "prepare.compression.scaling_factor": "only 1 is offered: images are not made smaller",
-    "profile.use_pretrained_input_size": "networks trained on ImageNet are not offered",
-}
-_HARMLESS = {
-    "dataset.locations.mode": ("single_cells",),
-    "prepare.compression.scaling_factor": (1,),
-    "profile.use_pretrained_input_size": (None, False, 0),
-}
+Values = dict[str, Any]
 
 _GENERATORS = {
     "crop_generator": "single",
@@ -152,29 +35,51 @@ _GENERATORS = {
     "recurrent_crop_generator": "sequence",
     "crop_set_generator": "sequence",
     "autoencoder_crop_generator": "single",
-    "repeat_channel_crop_generator": "single",
-    "individual_channel_cropgen": "single",
 }
 _NO_AUGMENTATION = {"flips": False, "turns": False, "rotations": False, "shift": 0}
-
-_Handler = Callable[[Mapping[str, Any]], tuple[Values, str] | None]
 
 
 def is_original(values: Mapping[str, Any]) -> bool:
     """Tell whether a configuration is of the original DeepProfiler."""
-    return any(isinstance(_get(values, key), dict) for key in _SECTIONS) or any(
-        _get(values, key) is not None for key in _KEYS
+    return any(isinstance(_get(values, key), dict) for key in SECTIONS) or any(
+        _get(values, key) is not None for key in KEYS
     )
 
 
 def known_keys() -> list[str]:
     """Every key of the original that is translated, ignored or refused."""
-    return sorted({*_EARLIER, *_RENAMED, *_IGNORED, *_REFUSED, *_SPECIAL})
+    return sorted({*EARLIER, *RENAMED, *IGNORED, *REFUSED, *_SPECIAL})
 
 
-def refusal(key: str) -> str | None:
-    """Why a key of the original cannot be translated; None for any other key."""
-    return _REFUSED.get(key)
+def explain(key: str, value: Any) -> list[str]:
+    """Say what is wrong with a key that :func:`translate` left where it was.
+
+    Parameters
+    ----------
+    key : str
+        Dotted path.
+    value : object
+        What it holds, for a section a dictionary.
+
+    Returns
+    -------
+    list of str
+        One line for each key below it; empty where the original has nothing to do with it.
+    """
+    known = known_keys()
+    if key not in known and not any(name.startswith(f"{key}.") for name in known):
+        return []
+    leaves = _leaves(value, f"{key}.") if isinstance(value, dict) else [(key, value)]
+    lines = []
+    for path, found in leaves:
+        close = get_close_matches(path, known, n=1, cutoff=0.6)
+        if path in REFUSED:
+            lines.append(f"{path}: {REFUSED[path]}; found {found!r}")
+        elif close:
+            lines.append(f"{path}: unknown key; nearest is `{close[0]}`")
+        else:
+            lines.append(f"{path}: unknown key of the original's configuration; remove it")
+    return lines
 
 
 def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
@@ -194,24 +99,26 @@ def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
         One line for each key that was translated or ignored.
     """
     given: Values = {}
-    names: dict[str, str] = {}
+    met: list[tuple[str, str]] = []
     rest: Values = {}
     known = set(known_keys())
     for path, value in _leaves(values):
-        key = _EARLIER.get(path, path)
-        if key in known or any(key.startswith(f"{name}.") for name in _IGNORED_SECTIONS):
+        key = EARLIER.get(path, path)
+        if value == {} and path in SECTIONS:
+            continue
+        if key in known or any(key.startswith(f"{name}.") for name in IGNORED_SECTIONS):
             given[key] = value
-            names[key] = path
+            met.append((path, key))
         else:
             rest[path] = value
-    # The original neither corrects images nor blanks neighbours unless it is told to.
-    result: Values = {"prepare": {"illumination": False}}
+    # The original corrects no images unless it is told to, and learns its controls as well.
+    result: Values = {"prepare": {"illumination": False}, "train": {"controls": True}}
     notes = []
-    for key, value in given.items():
-        changed, message = _translate_key(key, value, given)
+    for old, key in met:
+        changed, message = _translate_key(key, given[key], given)
         for path, new in changed.items():
             _set(result, path, new)
-        notes.append(f"`{names[key]}` {message}")
+        notes.append(f"`{old}` {message}")
     if "prepare.compression.implement" not in given:
         notes.append("images are not corrected, as there is no `prepare.compression.implement`")
     for path, value in rest.items():
@@ -223,14 +130,15 @@ def _translate_key(key: str, value: Any, given: Mapping[str, Any]) -> tuple[Valu
     """New keys and values for one of the original's keys, and what happened to it."""
     if key in _SPECIAL:
         return _SPECIAL[key](value, given)
-    if key in _RENAMED:
-        return {_RENAMED[key]: value}, f"is now `{_RENAMED[key]}`"
-    if key in _REFUSED:
-        if value in _HARMLESS[key]:
+    if key in RENAMED:
+        new = RENAMED[key]
+        return {new: value}, "is kept" if new == key else f"is now `{new}`"
+    if key in REFUSED:
+        if value in HARMLESS[key]:
             return {}, "is ignored: it is always so"
-        return {key: value}, f"cannot be honoured: {_REFUSED[key]}"
-    sections = [why for name, why in _IGNORED_SECTIONS.items() if key.startswith(f"{name}.")]
-    return {}, f"is ignored: {_IGNORED.get(key) or sections[0]}"
+        return {key: value}, f"cannot be honoured: {REFUSED[key]}"
+    sections = [why for name, why in IGNORED_SECTIONS.items() if key.startswith(f"{name}.")]
+    return {}, f"is ignored: {IGNORED.get(key) or sections[0]}"
 
 
 # -- keys that need more than another name ---------------------------------------------------
@@ -263,8 +171,8 @@ def _target(given: Mapping[str, Any]) -> Any:
 
 def _control_value(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
     column = given.get("dataset.metadata.label_field", _target(given))
-    changed = {"dataset.control": value, "train.controls": True}
-    note = "is now `dataset.control`; controls are a class of the training, as in the original"
+    changed = {"dataset.control": value}
+    note = "is now `dataset.control`; `train.controls` is true, as the original learns them too"
     if column is None:
         return changed, note
     changed["dataset.columns.control"] = column
@@ -303,7 +211,7 @@ def _model(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
 def _conv_blocks(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
     if given.get("train.model.name") in ("resnet", "efficientnet"):
         return {}, "is now part of the name in `train.model`"
-    return {}, f"is ignored: {_OTHER_MODEL}"
+    return {}, f"is ignored: {OTHER_MODEL}"
 
 
 def _generator(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
@@ -347,10 +255,11 @@ def _feature_layer(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
 def _checkpoint(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
     if value in (None, "", "None"):
         return {}, "is ignored: it names no file, so the last epoch's weights are used"
-    return {"profile.checkpoint": value}, "is `profile.checkpoint` as before"
+    return {"profile.checkpoint": value}, "is kept"
 
 
-_SPECIAL: dict[str, Callable[[Any, Mapping[str, Any]], tuple[Values, str]]] = {
+_Handler = Callable[[Any, Mapping[str, Any]], tuple[Values, str]]
+_SPECIAL: dict[str, _Handler] = {
     "dataset.metadata.label_field": _label_field,
     "dataset.metadata.control_value": _control_value,
     "dataset.images.width": _image_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +50,15 @@ def read_locations(path: Path) -> pd.DataFrame:
         CellProfiler file holds several images.
     """
     table = read_table(path)
-    columns = {name: place for place, name in reversed(list(enumerate(table.columns))) if name}
-    columns = {name: columns[name] for name in table.columns if name}
+    columns = {name: table.columns.index(name) for name in table.columns if name}
     pair = next((pair for pair in _CENTERS if set(pair) <= set(columns)), None)
     if pair is None:
         accepted = " or ".join(f"{x} and {y}" for x, y in _CENTERS)
         raise DataError(f"{path} has no columns {accepted}; it has {listing(columns)}")
-    centers = {"x": pair[0], "y": pair[1]}
+    centers = dict(zip(("x", "y"), pair, strict=True))
     if "ImageNumber" in columns:
         _require_one_image(table, columns["ImageNumber"])
+    if "ImageNumber" in columns or pair == _CENTERS[-1]:
         other = {"area": "AreaShape_Area"} if "AreaShape_Area" in columns else {}
     else:
         used = {name for names in _CENTERS for name in names}
@@ -67,14 +67,10 @@ def read_locations(path: Path) -> pd.DataFrame:
             for name in columns
             if name not in used
         }
-    values: dict[str, np.ndarray] = {}
-    for name, column in centers.items():
-        values[name] = _numbers(table, columns[column], column)
+    values = {name: _numbers(table, columns[column], column) for name, column in centers.items()}
     for name, column in other.items():
-        try:
+        with suppress(DataError):
             values[name] = _numbers(table, columns[column], column)
-        except DataError:
-            continue
     return pd.DataFrame(values | {"line": np.array(table.lines, dtype=np.int64)})
 
 
@@ -144,9 +140,7 @@ def usable(
     return inside, reasons
 
 
-def write_locations(
-    path: Path, x: np.ndarray, y: np.ndarray, **extra: np.ndarray | Mapping[int, float]
-) -> None:
+def write_locations(path: Path, x: np.ndarray, y: np.ndarray, **extra: np.ndarray) -> None:
     """Write the cells of one site in the original's form, whole or not at all.
 
     Parameters

@@ -6,8 +6,6 @@ to door: ``000042``, ``1E5`` and ``NA`` stay what they are, and a blank is ``""`
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -17,7 +15,17 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from deepprofiler.columns import image_columns, listing, natural_ranks, nearest
+from deepprofiler.columns import (
+    check_channels,
+    find_roles,
+    image_columns,
+    listing,
+    natural_ranks,
+    nearest,
+    page_sources,
+    prefixed,
+    row_problems,
+)
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.imaging.read import ImageFile
@@ -29,6 +37,9 @@ WELL = "Metadata_Well"
 SITE = "Metadata_Site"
 TREATMENT = "Metadata_Treatment"
 COUNT = "Metadata_Cell_Count"
+CELL = "Metadata_Cell"
+FLAG = "Metadata_Few_Cells"
+MEMBERS = "Metadata_Well_Count"
 POSITIVE = "positive"
 
 #: Roles that a column of the index may play; see ``dataset.columns`` of the configuration.
@@ -45,8 +56,6 @@ ROLES = (
     "split",
 )
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class Site:
@@ -57,15 +66,24 @@ class Site:
     plate, well, site : str
     line : int
         Line of the index; the header is line 1.
-    files : tuple of ImageFile
-        One per channel, in the index's order of channels.
+    images : Path
+        Folder that relative paths start from.
+    sources : tuple of (str, int, int)
+        Path, page and number of pages of each channel, in the index's order of channels.
     """
 
     plate: str
     well: str
     site: str
     line: int
-    files: tuple[ImageFile, ...]
+    images: Path
+    sources: tuple[tuple[str, int, int], ...]
+
+    @property
+    def files(self) -> tuple[ImageFile, ...]:
+        """The files of the channels, in order; absolute paths stay as they are."""
+        # Made when asked for: half a million paths would take most of the time of reading.
+        return tuple(ImageFile(self.images / name, *pages) for name, *pages in self.sources)
 
 
 @dataclass(frozen=True)
@@ -225,12 +243,6 @@ class Index:
             for start, stop in pairwise(edges)
         ]
 
-    def part(self, number: int, parts: int) -> Index:
-        """Give one part, counted from 0; see :meth:`split`."""
-        if not 0 <= number < parts:
-            raise ConfigError(f"part {number} of {parts} does not exist; parts count from 0")
-        return self.split(parts)[number]
-
     def write(self, path: Path) -> None:
         """Write the table as CSV, whole or not at all."""
         with replacing(path) as temporary:
@@ -286,22 +298,25 @@ def read_index(
     cells, positions, notes = named_columns(source)
     found = image_columns(path.name, cells, positions, skip=PREFIX)
     chosen = tuple(channels) or found
-    _check_channels(path, chosen, cells)
+    check_channels(path.name, chosen, cells)
     pictures = [name for name in cells if name in {*found, *chosen}]
-    table = _prefixed(path, cells, pictures)
+    table = pd.DataFrame(prefixed(path.name, cells, pictures, PREFIX), dtype=object)
     for column in (PLATE, WELL, SITE):
         if column not in table:
             raise DataError(
-                f"{path.name} has no column {column}{nearest(column, table)}; the columns, "
+                f"{path.name} has no column {column}{nearest(column, table.columns)}; the columns, "
                 f"separated by {source.delimiter}, are {listing(table.columns)}"
             )
     order = np.lexsort([natural_ranks(table[column]) for column in (SITE, WELL, PLATE)])
     table = table.iloc[order].reset_index(drop=True)
     lines = np.asarray(positions)[order].tolist()
-    report(_problems(path, table, lines, chosen))
-    roles = _roles(path, table, columns, pictures)
+    report(row_problems(path.name, table, lines, (PLATE, WELL, SITE), chosen))
+    roles = _find_roles(path.name, table, columns, pictures)
     sites = _sites(table, lines, chosen, pictures, images)
     index = Index(path, table, chosen, roles, sites, notes, control)
+    repeated = int(table[list(chosen)].duplicated(keep=False).sum())
+    if repeated:
+        notes.append(f"{repeated} sites name the same images as another site")
     if index.has("control") and not index.negative.any():
         values = listing(dict.fromkeys(index.values("control")))
         notes.append(
@@ -311,93 +326,12 @@ def read_index(
     return index
 
 
-def _check_channels(path: Path, channels: tuple[str, ...], cells: dict[str, list[str]]) -> None:
-    """Refuse channels that the index does not have or that are named twice."""
-    lines = [
-        f"dataset.channels names `{name}`, which is no column of {path.name}{nearest(name, cells)}"
-        for name in channels
-        if name not in cells
-    ]
-    lines += [
-        f"dataset.channels names `{name}` {count} times"
-        for name, count in Counter(channels).items()
-        if count > 1
-    ]
-    if lines:
-        raise ConfigError("\n".join(lines))
-    if not channels:
-        raise DataError(
-            f"{path.name} has no column of image files (.tif, .tiff or .png); the columns are "
-            f"{listing(cells)}"
-        )
-
-
-def _prefixed(path: Path, cells: dict[str, list[str]], pictures: list[str]) -> pd.DataFrame:
-    """Make the table; columns that hold no images get the prefix."""
-    columns: dict[str, list[str]] = {}
-    for name, values in cells.items():
-        plain = name in pictures or name.startswith(PREFIX)
-        column = name if plain else PREFIX + name
-        if column in columns:
-            raise DataError(
-                f"{path.name} line 1: `{column}` and `{column.removeprefix(PREFIX)}` mean the "
-                "same column; rename or remove one"
-            )
-        columns[column] = values
-    return pd.DataFrame(columns, dtype=object)
-
-
-def _problems(
-    path: Path, table: pd.DataFrame, lines: list[int], channels: tuple[str, ...]
-) -> list[str]:
-    """Blank and repeated identifiers, blank paths and addresses, in the order of lines."""
-    found = []
-    for column in (PLATE, WELL, SITE, *channels):
-        kind = f"the path of channel {column}" if column in channels else column
-        for row in np.flatnonzero(table[column].to_numpy() == ""):
-            found.append((lines[row], f"{kind} is blank; fill it in or remove the line"))
-    for column in channels:
-        for row, value in enumerate(table[column]):
-            if "://" in value and _URL.match(value):
-                message = f"channel {column} names {value}; addresses are not supported yet"
-                found.append((lines[row], f"{message}, copy the images to this machine"))
-    names = table[[PLATE, WELL, SITE]].to_numpy()
-    for row in np.flatnonzero(np.all(names[1:] == names[:-1], axis=1)) + 1:
-        plate, well, site = names[row]
-        found.append(
-            (
-                lines[row],
-                f"site {site} of well {well} on plate {plate} stands in line {lines[row - 1]} as "
-                "well; each site must have one line",
-            )
-        )
-    return [f"{path.name} line {line}: {message}" for line, message in sorted(found)]
-
-
-def _roles(
-    path: Path,
-    table: pd.DataFrame,
-    named: Mapping[str, str | None],
-    pictures: list[str],
+def _find_roles(
+    source: str, table: pd.DataFrame, named: Mapping[str, str | None], pictures: list[str]
 ) -> dict[str, str]:
-    """Find the column of each role; ``table`` gains a column of treatments if it can be made."""
-    roles: dict[str, str] = {}
-    lines = []
+    """Find the column of each role; ``table`` gains a column of treatments where it can."""
     known = [column for column in table.columns if column not in pictures]
-    for role in ROLES:
-        name = named.get(role)
-        candidates = [name, f"{PREFIX}{name}"] if name else [f"{PREFIX}{role.capitalize()}"]
-        present = [column for column in candidates if column in known]
-        if present:
-            roles[role] = str(present[0])
-        elif name:
-            close = nearest(name, known) or nearest(f"{PREFIX}{name}", known)
-            lines.append(
-                f"dataset.columns.{role} names `{name}`, which is no column of {path.name} "
-                f"without images{close}"
-            )
-    if lines:
-        raise ConfigError("\n".join(lines))
+    roles = find_roles(source, known, ROLES, named, PREFIX)
     if "treatment" not in roles and "compound" in roles:
         roles["treatment"] = roles["compound"]
         if "dose" in roles:
@@ -419,18 +353,10 @@ def _sites(
     pictures: list[str],
     images: Path,
 ) -> list[Site]:
-    """Make the sites; columns that name one file are the pages of a stack."""
-    sites = []
+    """Make the sites, one a row."""
+    sources = page_sources(table, channels, pictures)
     named = [table[column].tolist() for column in (PLATE, WELL, SITE)]
-    places = [pictures.index(column) for column in channels]
-    rows = zip(*(table[column].tolist() for column in pictures), strict=True)
-    for plate, well, site, line, row in zip(*named, lines, rows, strict=True):
-        if len(set(row)) == len(row):
-            files = tuple([ImageFile(images / row[place], 0, 1) for place in places])
-        else:
-            files = tuple(
-                ImageFile(images / row[place], row[:place].count(row[place]), row.count(row[place]))
-                for place in places
-            )
-        sites.append(Site(plate, well, site, line, files))
-    return sites
+    return [
+        Site(plate, well, site, line, images, source)
+        for plate, well, site, line, source in zip(*named, lines, sources, strict=True)
+    ]

@@ -6,53 +6,18 @@ they pass through :func:`file_name` before they become part of a path.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.files import replacing
+from deepprofiler.files import file_name
 
 if TYPE_CHECKING:
     from deepprofiler.config import Config
     from deepprofiler.metadata import Index, Site
-
-# Allowed unquoted in file names of every common operating system.
-_PLAIN = " !#$&'()+,-.;=@[]^_`{}~"
-_LONGEST = 150
-
-
-def file_name(name: str) -> str:
-    """Turn any text into one safe path part; ordinary names stay as they are.
-
-    Characters that some file system gives a meaning (slashes, colons, control characters …)
-    and leading dots are percent-encoded; very long names are cut and end in a hash.
-
-    Parameters
-    ----------
-    name : str
-        A name from the index or the command line.
-
-    Returns
-    -------
-    str
-        At most 200 bytes, never empty, never ``.`` or ``..``; different names give different
-        results.
-    """
-    safe = "".join(c if c.isalnum() or c in _PLAIN else quote(c, safe="") for c in name)
-    if safe.startswith("."):
-        safe = "%2E" + safe[1:]
-    if not safe:
-        safe = "%"
-    encoded = safe.encode()
-    if len(encoded) > _LONGEST:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        safe = encoded[:_LONGEST].decode(errors="ignore") + "~" + digest
-    return safe
 
 
 @dataclass(frozen=True)
@@ -213,10 +178,24 @@ class Project:
         """Well and treatment profiles."""
         return self.experiment_folder / "profiles"
 
+    def profiles_path(self, name: str) -> Path:
+        """One table of profiles or scores."""
+        return self.profiles_folder / name
+
     @property
     def report_folder(self) -> Path:
-        """The report page, its figures and their data."""
+        """Figures of the report and their data."""
         return self.experiment_folder / "report"
+
+    @property
+    def report_path(self) -> Path:
+        """The report page."""
+        return self.report_folder / "index.html"
+
+    @property
+    def history_path(self) -> Path:
+        """Figures of every epoch of training."""
+        return self.logs_folder / "history.csv"
 
     # -- contents ----------------------------------------------------------------------------
 
@@ -267,70 +246,3 @@ class Project:
                 f"{self.root} is not a directory; make a project there with "
                 f"`deepprofiler --root {self.root} setup`"
             )
-
-
-def setup(project: Project) -> list[Path]:
-    """Make the folders of a project and a first config; what exists is left alone.
-
-    Returns
-    -------
-    list of Path
-        What was made.
-    """
-    folders = [
-        project.config_folder,
-        project.index_path.parent,
-        project.images_folder,
-        project.locations_folder,
-        project.outputs,
-        project.plugins_folder / "models",
-        project.plugins_folder / "crop_generators",
-    ]
-    made = [folder for folder in folders if not folder.is_dir()]
-    for folder in made:
-        folder.mkdir(parents=True)
-    if not any(project.config_folder.iterdir()):
-        config = project.config_folder / "config.yaml"
-        with replacing(config) as temporary:
-            temporary.write_text(_FIRST_CONFIG, encoding="utf-8")
-        made.append(config)
-    return made
-
-
-def split(project: Project, parts: int) -> list[Path]:
-    """Write ``index-000.csv`` … beside the index, whole wells each, for ``profile --part``.
-
-    Parameters
-    ----------
-    project : Project
-    parts : int
-        Number of parts, at most the number of wells.
-
-    Returns
-    -------
-    list of Path
-        The files written.
-    """
-    paths = []
-    for number, part in enumerate(project.index.split(parts)):
-        path = project.index_path.with_name(f"index-{number:03d}.csv")
-        part.write(path)
-        paths.append(path)
-    return paths
-
-
-_FIRST_CONFIG = """\
-# All keys and their defaults: docs/reference/config.md
-dataset:
-  # channels: [DNA, ER, AGP]     # columns of inputs/metadata/index.csv; default: every image column
-  # control: negative            # value of Metadata_Control that marks negative controls
-  seed: 0
-crops:
-  size: 128                      # pixels
-train:
-  model: resnet18
-  generator: single
-  epochs: 10
-profile:
-  layers: [conv4a]
-"""

@@ -70,7 +70,7 @@ def read_table(path: Path) -> TextTable:
     end = 0
     try:
         for row in reader:
-            if row:
+            if len(row) > 1 or any(cell.strip() for cell in row):
                 rows.append([cell.strip() for cell in row])
                 lines.append(end + 1)
             end = reader.line_num
@@ -94,13 +94,13 @@ def _decode(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}") from None
     if data.startswith(b"PK\x03\x04"):
         raise DataError(f"{path} is a spreadsheet or archive, not text; save it as `CSV UTF-8`")
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if b"\0" in data and not marked:
+        raise DataError(f"{path} holds zero bytes, so it is not UTF-8 text; save it as `CSV UTF-8`")
     try:
-        text = data.decode(encoding)
+        text = data.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} {_explain(data, error)}; save it as `CSV UTF-8`") from None
-    if "\0" in text:
-        raise DataError(f"{path} holds zero bytes, so it is not UTF-8 text; save it as `CSV UTF-8`")
     if not text.strip():
         raise DataError(f"{path} is empty ({len(data)} bytes); it must have at least a header")
     return text

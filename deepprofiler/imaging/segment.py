@@ -20,12 +20,19 @@ _LEAST_CONTRAST = 3.5
 _GLOBAL = 0.4
 _LOCAL = 0.9
 _AROUND = 0.75
+# Seeds lie in what is brighter than the mean closer around, so that a bright nucleus beside a dim
+# one gets its own. Depth below the shape's edge is smoothed; two seeds are told apart by a neck
+# that is this much less deep than both. All three are shares of a typical diameter.
+_CLOSE = 0.5
+_SEED_SMOOTHING = 0.05
+_NECK = 0.05
 # A pixel does belong to its nucleus if it is brighter than this share of the nucleus's own mean:
 # the outline of a bright nucleus is not drawn in its glare, nor that of a dim one left out.
 _OWN = 0.6
-# Of a typical diameter: smoothing before seeds are sought, and the least distance between them.
-_SEED_SMOOTHING = 0.1
-_SEED_DISTANCE = 0.25
+# A nucleus is so many times brighter than the rim just outside of it, which a lump of stained
+# cytoplasm is not; the rim's width is a share of a typical diameter.
+_ABOVE_RIM = 2.0
+_RIM = 0.25
 # Of a typical diameter: the size limits where none are given.
 _SMALLEST = 0.4
 _LARGEST = 3.0
@@ -72,7 +79,8 @@ def segment_nuclei(
     around = ndimage.gaussian_filter(signal, _AROUND * diameter)
     mask = (signal > _GLOBAL * (threshold - background)) & (signal > _LOCAL * around)
     mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask))
-    labels = _sharpen(_split(mask, diameter), signal)
+    labels = _sharpen(_split(mask, signal, diameter), signal)
+    labels = _drop_lumps(labels, signal, diameter)
     smallest = _SMALLEST * diameter if min_diameter is None else min_diameter
     largest = _LARGEST * diameter if max_diameter is None else max_diameter
     return _select(labels, smallest, largest, border)
@@ -103,8 +111,12 @@ def centers(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _typical_diameter(mask: np.ndarray) -> float:
     """Twice the depth of objects, touching or not, such that half of the area lies in deeper."""
+    from skimage.feature import peak_local_max
+
     depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), _SMOOTHING)
-    depths = np.sort(depth[_peaks(depth, mask, 2)])
+    objects, _ = ndimage.label(mask)
+    peaks = peak_local_max(depth, min_distance=2, labels=objects, exclude_border=False)
+    depths = np.sort(depth[tuple(peaks.T)])
     depths = depths[depths > 1.5]
     if not len(depths):
         return 4.0
@@ -112,24 +124,19 @@ def _typical_diameter(mask: np.ndarray) -> float:
     return 2 * float(depths[np.searchsorted(area, area[-1] / 2)])
 
 
-def _peaks(height: np.ndarray, mask: np.ndarray, distance: int) -> tuple[np.ndarray, ...]:
-    """Positions of local maxima in each object, at least ``distance`` pixels apart."""
-    from skimage.feature import peak_local_max
-
-    objects, _ = ndimage.label(mask)
-    found = peak_local_max(height, min_distance=distance, labels=objects, exclude_border=False)
-    return tuple(found.T)
-
-
-def _split(mask: np.ndarray, diameter: float) -> np.ndarray:
-    """Split objects at the necks of their shape, (H, W) int32."""
+def _split(mask: np.ndarray, signal: np.ndarray, diameter: float) -> np.ndarray:
+    """Split objects at the necks of their shape and at dim lines, (H, W) int32."""
+    from skimage.morphology import reconstruction
     from skimage.segmentation import watershed
 
-    depth = ndimage.distance_transform_edt(mask)
+    close = ndimage.gaussian_filter(signal, _CLOSE * diameter)
+    cores = ndimage.binary_fill_holes(mask & (signal > close))
+    depth = ndimage.distance_transform_edt(cores)
     depth = ndimage.gaussian_filter(depth, _SEED_SMOOTHING * diameter)
-    peaks = _peaks(depth, mask, max(1, round(_SEED_DISTANCE * diameter)))
-    seeds = np.zeros(mask.shape, dtype=np.int32)
-    seeds[peaks] = np.arange(1, len(peaks[0]) + 1)
+    neck = _NECK * diameter
+    # Tops that rise by at least a neck's depth above the pass to any higher top.
+    tops = depth - reconstruction(depth - neck, depth) > neck * (1 - 1e-6)
+    seeds, _ = ndimage.label(tops & mask)
     return watershed(-depth, seeds, mask=mask)
 
 
@@ -137,10 +144,24 @@ def _sharpen(labels: np.ndarray, signal: np.ndarray) -> np.ndarray:
     """Give up what is dim for its own nucleus; pieces that fall apart become objects."""
     from skimage.measure import label
 
-    pixels = np.bincount(labels.ravel())
-    mean = np.bincount(labels.ravel(), weights=signal.ravel()) / np.maximum(pixels, 1)
+    mean = _mean_of_each(labels, signal, labels.max() + 1)
     kept = ndimage.binary_fill_holes((labels > 0) & (signal > _OWN * mean[labels]))
     return label(np.where(kept, labels, 0), connectivity=1)
+
+
+def _drop_lumps(labels: np.ndarray, signal: np.ndarray, diameter: float) -> np.ndarray:
+    """Leave out objects that hardly stand out from what is directly around them."""
+    from skimage.segmentation import expand_labels
+
+    reach = np.where(labels > 0, 0, expand_labels(labels, max(2.0, _RIM * diameter)))
+    rim, inside = (_mean_of_each(part, signal, labels.max() + 1) for part in (reach, labels))
+    return np.where((inside > _ABOVE_RIM * rim)[labels], labels, 0)
+
+
+def _mean_of_each(labels: np.ndarray, signal: np.ndarray, count: int) -> np.ndarray:
+    pixels = np.bincount(labels.ravel(), minlength=count)
+    sums = np.bincount(labels.ravel(), weights=signal.ravel(), minlength=count)
+    return sums / np.maximum(pixels, 1)
 
 
 def _select(

@@ -177,4 +177,5 @@ def rescale(crops: Any, rule: str, minimum: Any = None, maximum: Any = None) -> 
         scaled = crops
     else:
         raise ValueError(f"there is no rescale rule {rule!r}; there are {', '.join(RULES)}")
-    return tf.where(high > low, scaled, 0.0)
+    # Not `high > low`: what is not a number must stay so, to be noticed.
+    return tf.where(high == low, 0.0, scaled)

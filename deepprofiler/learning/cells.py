@@ -107,9 +107,7 @@ class CellStoreWriter:
             self.table = existing
             self._file = h5py.File(self.path, "r+")
             return self
-        # In this order: a table never describes a file other than its own.
         temporary = self._stack.enter_context(replacing(self.path))
-        self._stack.callback(table_path(self.path).unlink, missing_ok=True)
         self._file = h5py.File(temporary, "w")
         self._file.attrs["about"] = json.dumps(self._about)
         _create(self._file, self._shape)
@@ -149,6 +147,9 @@ class CellStoreWriter:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if error is None and self._new:
+            # Before the file is replaced: a table never describes a file other than its own.
+            table_path(self.path).unlink(missing_ok=True)
         self._stack.__exit__(kind, error, trace)
         if error is None and (self._new or self._added):
             frames = [frame for frame in (self.table, *self._added) if len(frame)]

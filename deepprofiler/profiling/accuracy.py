@@ -17,8 +17,9 @@ from deepprofiler.profiling.neighbours import (
     codes_of,
     treated,
 )
-from deepprofiler.profiling.profiles import PREFIX, Profiles
+from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
+from deepprofiler.profiling.tables import spoken
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ class Accuracy:
         ``neighbour`` (row of the first nearest), ``predicted`` (its label), ``similarity``,
         ``tied`` (how many are equally near), ``right`` (0 … 1).
     units : DataFrame
-        One row per unit that counts: ``unit``, ``label``, ``cluster``, ``queries``, ``right``.
+        One row per unit that counts: ``unit`` (a row number where each row is one), ``label``,
+        ``cluster``, ``queries``, ``right``.
     left_out : DataFrame
         One row per unit that does not count: ``unit``, ``label``, ``reason``.
-    confusion : DataFrame
-        Units by label (rows) and predicted label (columns); adds up to n.
+    votes : DataFrame
+        How many ``units`` of a ``label`` were ``predicted`` as which; adds up to n.
     notes : tuple of str
         What was left out and what to beware of, in sentences.
     """
@@ -65,8 +67,15 @@ class Accuracy:
     queries: pd.DataFrame
     units: pd.DataFrame
     left_out: pd.DataFrame
-    confusion: pd.DataFrame
+    votes: pd.DataFrame
     notes: tuple[str, ...]
+
+    @property
+    def confusion(self) -> pd.DataFrame:
+        """Units by label (rows) and predicted label (columns)."""
+        return self.votes.pivot_table(
+            index="label", columns="predicted", values="units", aggfunc="sum", fill_value=0.0
+        )
 
     def __str__(self) -> str:
         return (
@@ -116,11 +125,8 @@ def nearest_neighbour_accuracy(
     codes, labels = codes_of(profiles, label)
     keys = [codes_of(profiles, column)[0] for column in differ]
     clusters = profiles.values(cluster)
-    units = (
-        profiles.values(unit)
-        if unit
-        else np.array([profiles.describe(row) for row in range(len(profiles))], dtype=object)
-    )
+    # Without a unit every row counts by itself.
+    units = profiles.values(unit) if unit else np.arange(len(profiles))
     others = treated(profiles, controls)
     unlabelled = blank(labels)[codes[others]]
     rows = others[~unlabelled]
@@ -154,14 +160,12 @@ def nearest_neighbour_accuracy(
             )
         )
         query, candidate = np.nonzero(tied)
+        cast = np.bincount(
+            query * len(labels) + codes[rows[candidate]], weights=shares[query, candidate]
+        )
+        query, code = np.divmod(np.flatnonzero(cast), len(labels))
         votes.append(
-            pd.DataFrame(
-                {
-                    "row": block[query],
-                    "predicted": labels[codes[rows[candidate]]],
-                    "share": shares[query, candidate],
-                }
-            )
+            pd.DataFrame({"row": block[query], "predicted": labels[code], "share": cast[cast > 0]})
         )
     if not parts:
         rule = f"that differs in {' and '.join(differ)}" if differ else "beside itself"
@@ -171,8 +175,7 @@ def nearest_neighbour_accuracy(
             f"{int(unlabelled.sum())} profiles without a {label} do not count)"
         )
     queries = pd.concat(parts, ignore_index=True)
-    # Without a unit every row counts by itself, even where two rows bear the same names.
-    key = queries["unit"] if unit else queries["row"]
+    key = queries["unit"]
     counted = queries.groupby(key.rename("key"), sort=False).agg(
         unit=("unit", "first"),
         label=("label", "first"),
@@ -182,16 +185,13 @@ def nearest_neighbour_accuracy(
         chance=("chance", "mean"),
     )
     counted = counted.assign(cluster=clusters[counted["row"].to_numpy()]).reset_index(drop=True)
-    left_out = _left_out(label, units, labels[codes], others, unlabelled, queries, unit)
+    left_out = _left_out(label, units, labels[codes], others, unlabelled, queries)
 
     weight = 1 / key.groupby(key).transform("size")
     ballot = pd.concat(votes, ignore_index=True).merge(
         pd.DataFrame({"row": queries["row"], "label": queries["label"], "weight": weight}), on="row"
     )
-    ballot["share"] *= ballot["weight"]
-    confusion = ballot.pivot_table(
-        index="label", columns="predicted", values="share", aggfunc="sum", fill_value=0.0
-    )
+    ballot["units"] = ballot["share"] * ballot["weight"]
     n = len(counted)
     right = counted["right"].to_numpy(float)
     return Accuracy(
@@ -206,7 +206,7 @@ def nearest_neighbour_accuracy(
         queries=queries,
         units=counted[["unit", "label", "cluster", "queries", "right"]],
         left_out=left_out,
-        confusion=confusion,
+        votes=ballot.groupby(["label", "predicted"])["units"].sum().reset_index(),
         notes=_notes(profiles, others, n, left_out, queries, flat, unit),
     )
 
@@ -218,16 +218,14 @@ def _left_out(
     others: np.ndarray,
     unlabelled: np.ndarray,
     queries: pd.DataFrame,
-    unit: str | None,
 ) -> pd.DataFrame:
     """Units, controls aside, of which no row was a query, and why."""
     out = np.setdiff1d(others, queries["row"])
-    if unit:
-        out = out[~np.isin(units[out].astype(str), queries["unit"].to_numpy().astype(str))]
+    out = out[~np.isin(units[out].astype(str), queries["unit"].to_numpy().astype(str))]
     blank = set(others[unlabelled])
     reasons = [f"no {label}" if row in blank else "no allowed partner" for row in out]
     table = pd.DataFrame({"unit": units[out], "label": labels[out], "reason": reasons})
-    return table.drop_duplicates("unit", ignore_index=True) if unit else table
+    return table.drop_duplicates("unit", ignore_index=True)
 
 
 def _notes(
@@ -239,18 +237,19 @@ def _notes(
     flat: bool,
     unit: str | None,
 ) -> tuple[str, ...]:
-    what = unit.removeprefix(PREFIX).lower() if unit else "profile"
+    what = spoken(unit) if unit else "profile"
     notes = []
     for reason, group in left_out.groupby("reason", sort=True):
-        named = ", ".join(map(str, group["unit"].head(5)))
+        names = list(dict.fromkeys(map(str, group["unit" if unit else "label"])))
+        named = ", ".join(name or "blank" for name in names[:5])
         verb = "has" if len(group) == 1 else "have"
-        more = ", …" if len(group) > 5 else ""
+        more = ", …" if len(names) > 5 else ""
         notes.append(
             f"{len(group)} of {n + len(left_out)} {what}s {verb} {reason}, left out: {named}{more}"
         )
     controls = len(profiles) - len(others)
     if controls:
-        notes.append(f"{controls} controls are neither queries nor neighbours")
+        notes.append(f"controls, neither queries nor neighbours: {controls}")
     tied = int((queries["tied"] > 1).sum())
     if flat and len(queries) > 1 and tied:
         notes.append("all similarities are tied: the result says nothing of the profiles")

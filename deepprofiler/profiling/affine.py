@@ -15,6 +15,7 @@ import numpy as np
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments, Moments
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import spoken
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,11 @@ class Normalizer(ABC):
 
     def _map(self, value: Any) -> AffineMap:
         if value not in self.maps_:
+            group = f"{spoken(self.group_ or '')} {value!r}"
             raise DataError(
-                f"{type(self).__name__} was not fitted for {self.group_} {value!r}, only for "
-                f"{', '.join(map(str, self.maps_))}: fit it with profiles of that group too"
+                f"{type(self).__name__} was not fitted for {group}, only for "
+                f"{', '.join(map(str, self.maps_))}: no profile of that group took part in the fit. Lower min_cells or "
+                "leave the group out"
             )
         return self.maps_[value]
 

@@ -116,6 +116,7 @@ def replicate_accuracy(
     controls: np.ndarray | None,
     compound: str | None = None,
     differ: Sequence[str] = (),
+    unit: str | None = None,
     metric: Metric = "cosine",
     seed: int = 0,
 ) -> Accuracy:
@@ -133,13 +134,15 @@ def replicate_accuracy(
         What the bootstrap draws; else the treatment.
     differ : sequence of str
         Columns in which a neighbour must differ, such as the plate or the well position.
+    unit : str, optional
+        Column, such as the treatment, whose wells are averaged before they count.
     metric, seed
         As for :func:`nsc`.
 
     Returns
     -------
     Accuracy
-        n counts wells.
+        n counts wells, or units.
 
     Raises
     ------
@@ -151,7 +154,7 @@ def replicate_accuracy(
         name="replicate accuracy",
         label=treatment,
         differ=differ,
-        unit=None,
+        unit=unit,
         cluster=compound or treatment,
         controls=controls,
         metric=metric,
@@ -166,6 +169,7 @@ def gene_accuracy(
     gene: str,
     controls: np.ndarray | None,
     differ: Sequence[str] = (),
+    unit: str | None = None,
     metric: Metric = "cosine",
     seed: int = 0,
 ) -> Accuracy:
@@ -177,13 +181,13 @@ def gene_accuracy(
         One row per well.
     variant, gene : str
         Columns of metadata. Wells of genes with one variant are left out and counted.
-    controls, differ, metric, seed
+    controls, differ, unit, metric, seed
         As for :func:`replicate_accuracy`; the bootstrap draws genes.
 
     Returns
     -------
     Accuracy
-        n counts wells.
+        n counts wells, or units.
 
     Raises
     ------
@@ -195,7 +199,7 @@ def gene_accuracy(
         name="gene accuracy",
         label=gene,
         differ=[variant, *differ],
-        unit=None,
+        unit=unit,
         cluster=gene,
         controls=controls,
         metric=metric,

@@ -63,8 +63,10 @@ class Moments:
 
     @property
     def rank(self) -> int:
-        """Rank of the covariance."""
-        return int(np.linalg.matrix_rank(self.scatter, hermitian=True))
+        """Rank of the covariance; what is below 1e-12 of its largest axis is rounding noise."""
+        spread = np.abs(np.linalg.eigvalsh(self.scatter))
+        found = int((spread > 1e-12 * spread.max(initial=0)).sum())
+        return max(0, min(found, self.n - 1))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from deepprofiler.errors import DataError
 from deepprofiler.profiling.affine import AffineMap, Normalizer
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import spoken
 
 CONTROLS_PER_PLATE = 16
 """Six wells of a plate are too few: their spread is off by a third, and NSC falls by it."""
@@ -71,7 +72,7 @@ class Standardize(Normalizer):
         reference = self._reference(profiles, controls)
         means, deviations, self.left_out_ = {}, {}, {}
         for key, rows in reference.items():
-            where = f"{self.plate} {key}" if self.group_ else "the screen"
+            where = f"{spoken(self.group_)} {key}" if self.group_ else "the screen"
             if len(rows) < 2:
                 raise DataError(
                     f"standardize: {where} has {len(rows)} wells to fit on and needs 2 or more"

@@ -17,6 +17,37 @@ if TYPE_CHECKING:
 CHANNEL_COLOURS = ("#4F7BFF", "#FFB000", "#E0439B", "#00C9A7", "#C8C8C8")
 
 
+def composite(crops: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Add up the channels of crops, each in its own colour.
+
+    Parameters
+    ----------
+    crops : ndarray
+        (N, S, S, C), intensities as in the images.
+    ranges : ndarray
+        (C, 2) or (N, C, 2): intensities shown as black and as full colour.
+
+    Returns
+    -------
+    ndarray
+        (N, S, S, 3) uint8.
+    """
+    from matplotlib.colors import to_rgb
+
+    count, channels = len(crops), crops.shape[-1]
+    limits = np.broadcast_to(np.asarray(ranges, np.float32), (count, channels, 2))
+    low, high = limits[:, None, None, :, 0], limits[:, None, None, :, 1]
+    scaled = np.clip((crops - low) / np.maximum(high - low, 1e-6), 0, 1)
+    mixed = scaled @ np.array([to_rgb(colour) for colour in _colours(channels)], np.float32)
+    return (np.clip(mixed, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _colours(channels: int) -> list[str]:
+    """Give the colour of each of C channels."""
+    names = ["#FFFFFF"] if channels == 1 else list(CHANNEL_COLOURS)
+    return [names[index % len(names)] for index in range(channels)]
+
+
 @style()
 def montage(
     crops: np.ndarray,
@@ -54,7 +85,6 @@ def montage(
     DataError
         There is no cell, or the shapes do not fit.
     """
-    from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
     crops = np.asarray(crops, dtype=np.float32)
@@ -66,12 +96,8 @@ def montage(
             f"{count} crops of {channel_count} channels came with {len(treatments)} treatments "
             f"and {len(channels)} channel names"
         )
-    limits = np.broadcast_to(np.asarray(ranges, np.float32), (count, channel_count, 2))
-    low, high = limits[:, None, None, :, 0], limits[:, None, None, :, 1]
-    scaled = np.clip((crops - low) / np.maximum(high - low, 1e-6), 0, 1)
-    names = ["#FFFFFF"] if channel_count == 1 else list(CHANNEL_COLOURS)
-    colours = [names[index % len(names)] for index in range(channel_count)]
-    mixed = np.clip(scaled @ np.array([to_rgb(colour) for colour in colours], np.float32), 0, 1)
+    mixed = composite(crops, ranges)
+    colours = _colours(channel_count)
 
     rows: dict[str, list[int]] = {}
     for index, treatment in enumerate(treatments):
@@ -84,7 +110,7 @@ def montage(
         for column, member in enumerate(members[:shown]):
             y, x = row * step, column * step
             mosaic[y : y + side, x : x + side] = (mixed[member] * 255).round()
-        few = f"\n({len(members)} cells)" if len(members) < shown else ""
+        few = f"\n(n = {len(members)})" if len(members) < shown else ""
         labels.append(short(treatment, 26) + few)
 
     cell = min(0.85, 8.2 / shown)

@@ -74,13 +74,9 @@ def layout(wells: Iterable[str]) -> Layout | None:
         None where a name is not a letter and a number, lies outside 32 × 48, or two names mean
         one place (``A1`` and ``A01``).
     """
-    places = {}
-    for well in wells:
-        place = well_position(well)
-        if place is None:
-            return None
-        places[well] = place
-    if not places or len(set(places.values())) < len(places):
+    found = {well: well_position(well) for well in wells}
+    places = {well: place for well, place in found.items() if place is not None}
+    if not found or len(set(places.values())) < len(found):
         return None
     last_row = max(row for row, _ in places.values())
     last_column = max(column for _, column in places.values())
@@ -156,7 +152,8 @@ def _scale(values: np.ndarray, from_zero: bool) -> Normalize:
 
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    low = min(0.0, low) if from_zero else low
+    if from_zero:
+        low = min(0.0, low)
     return Normalize(low, high if high > low else low + 1)
 
 
@@ -207,7 +204,7 @@ def _grid(axes: Axes, wells: pd.DataFrame, layout: Layout, scale: Normalize, wid
     filled.set_array(wells["value"][known].to_numpy())
     filled.set(edgecolors=rings, linewidths=2)
     axes.add_collection(filled)
-    unknown = np.array([place for place, has in zip(places, known, strict=True) if not has])
+    unknown = np.array(places)[~known]
     if len(unknown):
         axes.scatter(
             unknown[:, 1],
@@ -246,9 +243,8 @@ def _legend(table: pd.DataFrame, scale: Normalize, flag: str, gaps: bool) -> lis
         return Line2D([], [], linestyle="none", markersize=8, label=label, **look)
 
     empty_circle = {"marker": "o", "markerfacecolor": "white"}
-    marks = []
-    if gaps:
-        marks.append(mark("no such well in the index", markeredgecolor=QUIET, **empty_circle))
+    gap = mark("no such well in the index", markeredgecolor=QUIET, **empty_circle)
+    marks = [gap] if gaps else []
     if (table["value"] == 0).any():
         lowest = colormaps[SEQUENTIAL](scale(0.0))
         marks.append(mark("0: imaged, nothing found", marker="o", color=lowest))
@@ -264,6 +260,8 @@ def _lists(
     groups: Mapping[str, pd.DataFrame], scale: Normalize, quantity: str, flag: str
 ) -> Figure:
     """Bars in the order of the names, at most 40 in a panel."""
+    from matplotlib.patches import Patch
+
     panels = [
         (plate, wells.iloc[start : start + 40])
         for plate, table in groups.items()
@@ -290,8 +288,6 @@ def _lists(
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     if any(table["ring"].any() for table in groups.values()):
-        from matplotlib.patches import Patch
-
         figure.legend(handles=[Patch(color=OKABE_ITO[5], label=flag)], loc="outside lower left")
     return figure
 

@@ -127,10 +127,11 @@ class Profiles:
         if not columns:
             return [((), np.arange(len(self)))]
         grouped = self.metadata.groupby(list(columns), dropna=False, sort=True).indices
-        return [
+        keyed = [
             (key if isinstance(key, tuple) else (key,), np.asarray(rows))
             for key, rows in grouped.items()
         ]
+        return sorted(keyed, key=lambda pair: pair[0])
 
     def describe(self, row: int) -> str:
         """Return the first columns of a row in words, for messages."""

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class Report:
     views: tuple[Points, ...] = ()
     neighbours: Neighbours | None = None
     sections: tuple[Section, ...] = ()
-    failures: pd.DataFrame | None = field(default=None)
+    failures: pd.DataFrame | None = None
 
 
 def render(report: Report) -> str:
@@ -163,13 +163,7 @@ def render(report: Report) -> str:
     from markupsafe import Markup
 
     loader = PackageLoader("deepprofiler.profiling", "templates")
-    pages = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     pages.filters |= {"number": number, "image": _image, "download": _download, "cell": _cell}
     parts = {name: loader.get_source(pages, f"report.{name}")[0] for name in ("css", "js")}
     digest = base64.b64encode(hashlib.sha256(parts["js"].encode()).digest()).decode()
@@ -265,8 +259,7 @@ def _image(path: Path) -> str:
         return _address("image/png", content)
     from matplotlib.image import imread
 
-    pixels = (imread(path)[..., :3] * 255).round().astype(np.uint8)
-    return _jpeg(pixels)
+    return _jpeg((imread(path)[..., :3] * 255).round().astype(np.uint8))
 
 
 def _download(path: Path) -> str | None:

@@ -61,8 +61,10 @@ def bootstrap(
     sums = np.bincount(codes, weights=outcomes)
     sizes = np.bincount(codes)
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=times)
-    means = (drawn @ sums) / (drawn @ sizes)
+    means = np.empty(times)
+    for turn in range(times):
+        drawn = rng.integers(len(sums), size=len(sums))
+        means[turn] = sums[drawn].sum() / sizes[drawn].sum()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, f"bootstrap over {len(sums)} clusters")
 

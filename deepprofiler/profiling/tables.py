@@ -74,6 +74,11 @@ def check_columns(metadata: list[str], names: list[str]) -> None:
         raise DataError(f"the column {doubled} occurs more than once")
 
 
+def spoken(column: str) -> str:
+    """Return the name of a column of metadata as a word: ``Metadata_Plate`` is plate."""
+    return column.removeprefix(PREFIX).replace("_", " ").lower()
+
+
 def _kind(path: Path) -> str:
     kind = next((end for end in _WRITERS if path.name.lower().endswith(end)), None)
     if kind is None:

@@ -17,6 +17,7 @@ from deepprofiler.errors import DataError
 from deepprofiler.profiling.affine import AffineMap, Normalizer
 from deepprofiler.profiling.moments import CellMoments, Moments, pooled
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import spoken
 
 Rule = Literal["oas", "ledoit-wolf"] | float
 
@@ -151,8 +152,15 @@ class TVN(Normalizer):
 
         total = pooled(moments.values(), len(profiles.names))
         everything = np.concatenate(list(rows.values())) if rows else None
-        self.n_, self.d_, self.rank_ = total.n, len(profiles.names), total.rank
-        whole = self._shrunk(total, everything, unit, "all batches")
+        self.n_, self.d_ = total.n, len(profiles.names)
+        self.rank_ = self._checked_rank(total, unit, "all batches")
+        # Ranks are taken before whitening, which would raise noise to the height of the axes.
+        ranks = {
+            key: self._checked_rank(one, unit, f"{spoken(self.batch)} {key}")
+            for key, one in moments.items()
+            if self.batch is not None
+        }
+        whole = shrink(total, self.shrinkage, everything)
         values, vectors = np.linalg.eigh(whole.covariance)
         axes = vectors[:, ::-1] / np.sqrt(values[::-1])
         # The sign of an axis is arbitrary: make its largest loading positive.
@@ -171,7 +179,14 @@ class TVN(Normalizer):
         ]
         self.maps_ = {"": white}
         if self.batch is not None:
-            self._align(moments, rows, white, everything, unit)
+            self._align(moments, ranks, rows, white)
+            fewest = min(moments, key=lambda key: moments[key].n)
+            self.notes_.append(
+                f"tvn: {len(moments)} batches aligned, each on {moments[fewest].n} control {unit} "
+                f"or more (fewest in {spoken(self.batch)} {fewest}, rank {ranks[fewest]} of "
+                f"{self.d_}); shrinkage {self.batches_['shrinkage'].min():.3g} to "
+                f"{self.batches_['shrinkage'].max():.3g}"
+            )
         return self
 
     def _reference(
@@ -193,51 +208,42 @@ class TVN(Normalizer):
             moments.update({key: Moments.empty(size) for key in batches if key not in moments})
         return moments, rows
 
-    def _shrunk(self, moments: Moments, rows: np.ndarray | None, unit: str, where: str) -> Shrunk:
-        size = len(moments.mean)
+    def _checked_rank(self, moments: Moments, unit: str, where: str) -> int:
+        """Rank of a reference, if it is enough to invert its covariance as configured."""
+        size, rank = len(moments.mean), moments.rank
         needed = 2 if self.shrinkage != 0 else size + 1
         if moments.n < 2:
             raise DataError(
                 f"tvn: {where} has {moments.n} control {unit} and needs at least {needed}; add "
                 "negative controls, lower min_cells or pool batches"
             )
-        rank = moments.rank
         if self.shrinkage == 0 and rank < size:
             raise DataError(
                 f"tvn: without shrinkage the covariance of {where} cannot be inverted: rank {rank} "
                 f"of {size} features from {moments.n} control {unit}; choose shrinkage oas or a "
                 f"number above 0, or give at least {needed} controls and no doubled features"
             )
-        if not np.trace(moments.scatter) > 0:
+        if not rank:
             raise DataError(f"tvn: the {moments.n} control {unit} of {where} do not vary at all")
-        return shrink(moments, self.shrinkage, rows)
+        return rank
 
     def _align(
         self,
         moments: dict[Any, Moments],
+        ranks: dict[Any, int],
         rows: dict[Any, np.ndarray],
         white: AffineMap,
-        everything: np.ndarray | None,
-        unit: str,
     ) -> None:
         """Add CORAL to the map of each batch."""
         total = white.moments(pooled(moments.values(), self.d_))
-        whole = self._shrunk(
-            total, None if everything is None else white(everything), unit, "all batches"
-        )
-        root = power(whole.covariance, 0.5)
+        everything = white(np.concatenate(list(rows.values()))) if rows else None
+        root = power(shrink(total, self.shrinkage, everything).covariance, 0.5)
         self.maps_, table = {}, []
         for key in sorted(moments):
             one = white.moments(moments[key])
-            where = f"{self.batch} {key}"
-            batch = self._shrunk(one, white(rows[key]) if rows else None, unit, where)
+            batch = shrink(one, self.shrinkage, white(rows[key]) if rows else None)
             coral = power(batch.covariance, -0.5) @ root
             moved = one.mean if self.center_batches else np.zeros(self.d_)
             self.maps_[key] = AffineMap(white.matrix @ coral, (white.offset - moved) @ coral)
-            table.append((key, one.n, one.rank, batch.weight))
+            table.append((key, one.n, ranks[key], batch.weight))
         self.batches_ = pd.DataFrame(table, columns=["batch", "n", "rank", "shrinkage"])
-        fewest, n, rank, weight = min(table, key=lambda row: row[1])
-        self.notes_.append(
-            f"tvn: {len(table)} batches aligned, each on {n} control {unit} or more (fewest in "
-            f"{self.batch} {fewest}: rank {rank} of {self.d_}, shrinkage {weight:.3g})"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from zlib import crc32
@@ -134,8 +135,9 @@ def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
     if most is None:
         return cells
     chosen = []
-    for (plate, well), rows in cells.groupby(["plate", "well"], sort=False).indices.items():
+    for rows in cells.groupby(["plate", "well"], sort=False).indices.values():
         if len(rows) > most:
+            plate, well = cells["plate"].iloc[rows[0]], cells["well"].iloc[rows[0]]
             rng = np.random.default_rng((seed, crc32(f"{plate}\0{well}".encode())))
             rows = np.sort(rng.choice(rows, most, replace=False))
         chosen.append(rows)
@@ -173,7 +175,7 @@ def _export_plate(
     plan: _Plan,
     failures: Failures,
     counts: Counter[str],
-    progress: object,
+    progress: Iterator[Site],
 ) -> int:
     """Write one plate's missing sites; return how many cells were there before."""
     writer = CellStoreWriter(

@@ -63,11 +63,11 @@ class Failures:
 
     def earlier(self) -> set[tuple[str, str, str]]:
         """Plate, well and site of what failed in the run before this one."""
-        return {(row.plate, row.well, row.site) for row in _read(self._path, self.stage)}
+        return {(row.plate, row.well, row.site) for row in read_failures(self._path, self.stage)}
 
     def write(self) -> None:
         """Replace this stage's rows of the table by those of this run."""
-        others = [row for row in _read(self._path, None) if row.stage != self.stage]
+        others = [row for row in read_failures(self._path, None) if row.stage != self.stage]
         if not (others or self.rows or self._path.exists()):
             return
         with (
@@ -86,7 +86,8 @@ class Failures:
         return dict(kinds)
 
 
-def _read(path: Path, stage: str | None) -> list[Failure]:
+def read_failures(path: Path, stage: str | None) -> list[Failure]:
+    """Read the failures of one stage, or of all; none where there is no table."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:

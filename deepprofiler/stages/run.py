@@ -33,5 +33,5 @@ def run(project: Project) -> Outcome:
         total.notes += [f"{outcome.stage}: {line}" for line in outcome.notes]
         for what, count in outcome.left_out.items():
             total.left_out[f"{what} ({outcome.stage})"] = count
-    total.then = f"open {project.report_folder / 'index.html'}"
+    total.then = f"open {project.report_path}"
     return total

@@ -67,7 +67,7 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     _start_at(project, epoch)
     _write_config(project)
     settings = config.train
-    augment = settings.augment
+    augment, stopping = settings.augment, settings.early_stopping
     about = description(project) | {"generator": settings.generator.model_dump(), "seed": seed}
     with Steps(settings.epochs) as progress:
         history = fit(
@@ -94,7 +94,7 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
                 weight_decay=settings.optimizer.weight_decay,
                 schedule=settings.schedule,
                 label_smoothing=settings.label_smoothing,
-                patience=settings.early_stopping and settings.early_stopping.patience,
+                patience=stopping.patience if stopping else None,
                 seed=seed,
             ),
             about=about,

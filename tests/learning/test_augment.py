@@ -176,6 +176,20 @@ def test_8_bit_crops_are_scaled_as_their_originals(rule: str) -> None:
     assert (found[2, :, :, 1] == 0).all()
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_not_a_number_is_not_hidden(rule: str) -> None:
+    crops = np.random.default_rng(4).random((2, 4, 4, 2)).astype(np.float32)
+    crops[1, 2, 2, 0] = np.nan
+    found = np.isnan(np.asarray(rescale(crops, rule)))
+    assert found[1, 2, 2, 0]
+    assert not found[0].any()
+    assert not found[..., 1].any()
+    stored = np.random.default_rng(4).integers(0, 256, (1, 4, 4, 1), dtype=np.uint8)
+    lost = np.full((1, 1), np.nan, np.float32)
+    if rule != "min-max":
+        assert np.isnan(np.asarray(rescale(stored, rule, lost, lost))).all()
+
+
 def test_unknown_rule() -> None:
     with pytest.raises(ValueError, match="there are min-max, max"):
         rescale(np.ones((1, 2, 2, 1)), "minmax")

@@ -111,17 +111,19 @@ def test_other_settings_make_the_file_anew(tmp_path: Path, what: str) -> None:
     assert len(CellStore([path])) == 0
 
 
+def interrupt(writer: CellStoreWriter, writing: bool) -> None:
+    with writer:
+        if writing:
+            writer.write(np.arange(3), *content(3, 7))
+        raise KeyboardInterrupt
+
+
 def test_an_exception_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     crops, *_ = write_all(path, "P", 10, 6)
     for settings in ("a", "other"):
-        with (
-            pytest.raises(KeyboardInterrupt),
-            open_writer(path, located("P", 10), settings) as writer,
-        ):
-            if settings == "other":
-                writer.write(np.arange(3), *content(3, 7))
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            interrupt(open_writer(path, located("P", 10), settings), writing=settings == "other")
         np.testing.assert_array_equal(CellStore([path]).gather(np.arange(10))[0], crops)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.parquet"]
 
@@ -172,7 +174,7 @@ def test_stores_must_go_together(tmp_path: Path) -> None:
     larger = tmp_path / "c.h5"
     with CellStoreWriter(larger, cells=cells, size=8, channels=CHANNELS):
         pass
-    with pytest.raises(DataError, match="side 8, those of .* have 6"):
+    with pytest.raises(DataError, match=r"side 8, those of .* have 6"):
         CellStore([tmp_path / "a.h5", larger])
 
 

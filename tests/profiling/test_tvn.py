@@ -152,6 +152,16 @@ def test_fewer_controls_than_features_stay_bounded_when_shrunk() -> None:
             TVN(shrinkage=0).fit(profiles_of(rows))
 
 
+def test_a_batch_of_too_low_rank_is_seen_after_ill_conditioned_maps() -> None:
+    """36 controls have rank 35 at most, whatever rounding makes of the other axes."""
+    rows = correlated(136, 36) * np.logspace(0, -3, 36)
+    profiles = profiles_of(rows, ["1"] * 100 + ["2"] * 36)
+    fitted = TVN(batch=BATCH).fit(profiles)
+    assert fitted.batches_["rank"].tolist() == [36, 35]
+    with pytest.raises(DataError, match="batch 2 cannot be inverted: rank 35 of 36"):
+        TVN(batch=BATCH, shrinkage=0).fit(profiles)
+
+
 @pytest.mark.parametrize("left", [1, 0])
 def test_a_batch_without_controls_is_named(left: int) -> None:
     rows = correlated(20, 3)
@@ -184,5 +194,5 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     assert TVN(shrinkage="ledoit-wolf", fit_on="wells").fit(profiles, cells=cells).n_ == 20
     with pytest.raises(DataError, match="features are not those"):
         TVN().fit(profiles, cells=CellMoments(["a"]))
-    with pytest.raises(DataError, match="not fitted for Metadata_Batch '2'"):
+    with pytest.raises(DataError, match="not fitted for batch '2'"):
         TVN(batch=BATCH).fit(profiles).transform(profiles.with_column(BATCH, "2"))

@@ -1,0 +1,67 @@
+"""Make a new project, and divide a large one."""
+
+from __future__ import annotations
+
+from deepprofiler.files import replacing
+from deepprofiler.project import Project
+from deepprofiler.stages.outcome import Outcome
+
+
+def setup(project: Project) -> Outcome:
+    """Make the folders of a project and a first config; what exists is left alone."""
+    folders = [
+        project.config_folder,
+        project.index_path.parent,
+        project.images_folder,
+        project.locations_folder,
+        project.outputs,
+        project.plugins_folder / "models",
+        project.plugins_folder / "crop_generators",
+    ]
+    made = [folder for folder in folders if not folder.is_dir()]
+    for folder in made:
+        folder.mkdir(parents=True)
+    if not any(project.config_folder.iterdir()):
+        config = project.config_folder / "config.yaml"
+        with replacing(config) as temporary:
+            temporary.write_text(_FIRST_CONFIG, encoding="utf-8")
+        made.append(config)
+    return Outcome(
+        "setup",
+        wrote=[str(path) for path in made],
+        then="put images into inputs/images, write inputs/metadata/index.csv, then check",
+    )
+
+
+def split(project: Project, parts: int) -> Outcome:
+    """Write ``index-000.csv`` … beside the index, whole wells each, for ``profile --part``.
+
+    Parameters
+    ----------
+    project : Project
+    parts : int
+        Number of parts, at most the number of wells.
+    """
+    outcome = Outcome("split", then="profile --part 0 … on as many machines")
+    for number, part in enumerate(project.index.split(parts)):
+        path = project.index_path.with_name(f"index-{number:03d}.csv")
+        part.write(path)
+        outcome.wrote.append(str(path))
+    return outcome
+
+
+_FIRST_CONFIG = """\
+# All keys and their defaults: docs/reference/config.md
+dataset:
+  # channels: [DNA, ER, AGP]     # columns of inputs/metadata/index.csv; default: every image column
+  # control: negative            # value of Metadata_Control that marks negative controls
+  seed: 0
+crops:
+  size: 128                      # pixels
+train:
+  model: resnet18
+  generator: single
+  epochs: 10
+profile:
+  layers: [conv4a]
+"""

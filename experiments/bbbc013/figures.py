@@ -1,0 +1,143 @@
+"""The figures of the BBBC013 experiment, computed in the same way for every set of features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.distance import cdist
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
+
+from deepprofiler.features import iterate
+from deepprofiler.metadata import COUNT
+from deepprofiler.profiling.aggregate import cell_count_profiles
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.retrieval import mean_average_precision
+from deepprofiler.project import Project
+from deepprofiler.stages.analyze import fit_chain
+from deepprofiler.stages.wells import gather
+
+COMPOUNDS = ("Wortmannin", "LY294002")
+HELD_OUT = "4"
+
+
+class Figures:
+    """Judges features against the true layout of the plate.
+
+    Parameters
+    ----------
+    project : Project
+        With the true index; other experiments bring only their features.
+    """
+
+    def __init__(self, project: Project):
+        self.project = project
+
+    def learned(self, name: str, trained: Project) -> dict[str, object]:
+        """Figures of a trained network: its head on replicate 4, and its features."""
+        history = pd.read_csv(trained.history_path)
+        last = history.iloc[-1]
+        features = Project(self.project.root, experiment=trained.experiment)
+        return {
+            "features": name,
+            "head, macro accuracy": last["val_macro_accuracy"],
+            "head, accuracy": last["val_accuracy"],
+            "head, training accuracy": last["accuracy"],
+            **self._of_features(features, None),
+        }
+
+    def random(self, seed: int) -> dict[str, object]:
+        """Figures of untrained weights."""
+        return {
+            "features": f"random weights, seed {seed}",
+            **self._of_features(self.project, f"random-{seed}"),
+        }
+
+    def cell_count(self) -> dict[str, object]:
+        """Figures of the number of cells alone."""
+        wells = cell_count_profiles(gather(self.project).wells, count=COUNT)
+        return {"features": "cell count", **_judge(wells, "none")}
+
+    def _of_features(self, project: Project, baseline: str | None) -> dict[str, object]:
+        gathered = gather(project, baseline)
+        normalized = fit_chain(project, gathered).transform(gathered.wells)
+        return {
+            "probe, macro accuracy": _probe(project, baseline),
+            **_judge(gathered.wells, "none"),
+            **_judge(normalized, "TVN"),
+        }
+
+
+def _judge(wells: Profiles, normalization: str) -> dict[str, object]:
+    """Retrieval and sanity in Euclidean distance."""
+    replicate = wells.values("Metadata_Replicate")
+    negative = wells.values("Metadata_Control") == "negative"
+    precision = mean_average_precision(
+        wells,
+        label="Metadata_Treatment",
+        controls=negative,
+        queries=replicate == HELD_OUT,
+        candidates=replicate != HELD_OUT,
+        metric="euclidean",
+    )
+    found = {
+        "mAP": precision.value,
+        "controls confused": _confused_controls(wells),
+        **{f"dose, {name}": _dose_correlation(wells, name) for name in COMPOUNDS},
+        **{f"neighbours of 08, 09, {name}": _neighbours(wells, name) for name in COMPOUNDS},
+    }
+    return {f"{key} ({normalization})": value for key, value in found.items()}
+
+
+def _confused_controls(wells: Profiles) -> int:
+    """Positive and negative control wells whose nearest control well is of the other kind."""
+    control = wells.values("Metadata_Control").astype(str)
+    rows = np.flatnonzero(np.isin(control, ["negative", "positive"]))
+    distances = cdist(wells.features[rows], wells.features[rows])
+    np.fill_diagonal(distances, np.inf)
+    return int((control[rows][distances.argmin(axis=1)] != control[rows]).sum())
+
+
+def _means(wells: Profiles) -> dict[str, np.ndarray]:
+    """Mean of the wells of each treatment."""
+    names = wells.values("Metadata_Treatment").astype(str)
+    return {name: wells.features[names == name].mean(axis=0) for name in np.unique(names)}
+
+
+def _dose_correlation(wells: Profiles, compound: str) -> float:
+    """Rank correlation of dose 1-9 and the distance of its mean from the mean of DMSO."""
+    means = _means(wells)
+    doses = np.arange(1, 10)
+    distances = [np.linalg.norm(means[f"{compound}_{d:02d}"] - means["DMSO"]) for d in doses]
+    return float(spearmanr(doses, distances).statistic)
+
+
+def _neighbours(wells: Profiles, compound: str) -> str:
+    """Nearest treatment of the other compound, or DMSO, of doses 08 and 09."""
+    means = _means(wells)
+    others = [name for name in means if not name.startswith(compound)]
+    nearest = []
+    for dose in ("08", "09"):
+        query = means[f"{compound}_{dose}"]
+        nearest.append(min(others, key=lambda name: float(np.linalg.norm(means[name] - query))))
+    return ", ".join(nearest)
+
+
+def _probe(project: Project, baseline: str | None) -> float:
+    """Logistic regression on cells of replicates 1-3, macro accuracy on those of replicate 4."""
+    table = project.index.well_table()
+    paths = [project.well_path(w.plate, w.well, baseline) for w in project.index.wells()]
+    features, labels, held = [], [], []
+    for row, well in zip(table.itertuples(), iterate(paths), strict=True):
+        if row.Metadata_Compound == "DMSO":
+            continue
+        features.append(well.features)
+        labels += [row.Metadata_Treatment] * len(well.features)
+        held += [row.Metadata_Replicate == HELD_OUT] * len(well.features)
+    scaled = np.concatenate(features)
+    names, test = np.array(labels), np.array(held)
+    scaled = StandardScaler().fit(scaled[~test]).transform(scaled)
+    model = LogisticRegression(C=0.01, max_iter=300).fit(scaled[~test], names[~test])
+    return float(balanced_accuracy_score(names[test], model.predict(scaled[test])))

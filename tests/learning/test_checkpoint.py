@@ -1,0 +1,150 @@
+"""Checkpoints: everything comes back, or nothing is loaded."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from tiny_screen import CHANNELS, SIZE, tiny
+
+from deepprofiler.errors import DataError
+from deepprofiler.learning import checkpoint
+from deepprofiler.learning.checkpoint import Checkpoint
+from deepprofiler.learning.recipe import Recipe, make_optimizer
+
+STATE = Checkpoint(4, {"channels": ["DNA", "ER"], "classes": ["a", "é"]}, [{"loss": 1.5}])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    checkpoint.save(tmp_path / "last.h5", STATE, tiny(seed=1))
+    return tmp_path / "last.h5"
+
+
+def values(model: keras.Model) -> list[np.ndarray]:
+    return [weight.numpy() for weight in model.weights]
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+    return all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_round_trip(path: Path) -> None:
+    assert checkpoint.read(path) == STATE
+    network = tiny(seed=2)
+    checkpoint.load(path, network)
+    assert same(values(network.train), values(tiny(seed=1).train))
+    assert [item.name for item in path.parent.iterdir()] == ["last.h5"]
+
+
+def test_optimizer_and_labels(tmp_path: Path) -> None:
+    path = tmp_path / "last.h5"
+    network, optimizer = tiny(), make_optimizer(Recipe(1, optimizer="adam"), 3)
+    network.train.compile(optimizer, "mse")
+    rng = np.random.default_rng(0)
+    data = rng.random((8, SIZE, SIZE, CHANNELS)), rng.random((8, 3))
+    network.train.fit(*data, verbose=0)
+    labels = rng.random((5, 3)).astype(np.float32)
+    checkpoint.save(path, Checkpoint(1, {}, [], labels), network, optimizer)
+    np.testing.assert_array_equal(checkpoint.read(path).labels, labels)
+
+    again = make_optimizer(Recipe(1, optimizer="adam"), 3)
+    checkpoint.load(path, tiny(), again)
+    assert int(again.iterations) == 1
+    for a, b in zip(optimizer.variables, again.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    with pytest.raises(DataError, match="optimizer match, nothing was loaded"):
+        checkpoint.load(path, tiny(), make_optimizer(Recipe(1), 3))
+
+
+def test_a_checkpoint_without_optimizer_state(path: Path) -> None:
+    with pytest.raises(DataError, match="no usable `optimizer`"):
+        checkpoint.load(path, tiny(), make_optimizer(Recipe(1), 3))
+
+
+def test_nothing_is_half_loaded(path: Path) -> None:
+    network = tiny(filters=7, seed=2)
+    before = values(network.train)
+    with pytest.raises(DataError) as error:
+        checkpoint.load(path, network)
+    message = str(error.value)
+    assert "1 of 7 weights match, nothing was loaded" in message
+    assert "conv/kernel is (3, 3, 2, 6) in the file, (3, 3, 2, 7) in the network" in message
+    assert "and 1 more" in message
+    assert same(before, values(network.train))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ("renamed", "0 of 7 weights match"),
+    ("fewer", "is missing in the file"),
+    ("more", "extra/kernel is only in the file"),
+])  # fmt: skip
+def test_names_are_compared_both_ways(path: Path, change: str, said: str) -> None:
+    with h5py.File(path, "r+") as file:
+        group = file["weights"]
+        if change == "renamed":
+            for item in group.values():
+                item.attrs["name"] = "other/" + item.attrs["name"]
+        elif change == "fewer":
+            for key in list(group)[3:]:
+                del group[key]
+        else:
+            group.create_dataset("99999", data=np.ones(3)).attrs["name"] = "extra/kernel"
+    network = tiny(seed=2)
+    before = values(network.train)
+    with pytest.raises(DataError, match=said):
+        checkpoint.load(path, network)
+    assert same(before, values(network.train))
+
+
+def test_files_that_are_no_checkpoints(path: Path) -> None:
+    whole = path.read_bytes()
+    pickled = pickle.dumps({"weights": [1, 2, 3]})
+    for content in (whole[: len(whole) // 2], b"", pickled):
+        path.write_bytes(content)
+        for action in (checkpoint.read, checkpoint.digest, lambda p: checkpoint.load(p, tiny())):
+            with pytest.raises(DataError, match=r"last\.h5 is not a whole HDF5 file"):
+                action(path)
+    with h5py.File(path, "w") as file:
+        file["data"] = 5
+    with pytest.raises(DataError, match="not a checkpoint of deepprofiler"):
+        checkpoint.read(path)
+    with pytest.raises(DataError, match="no usable `weights`"):
+        checkpoint.load(path, tiny())
+    path.unlink()
+    with pytest.raises(DataError, match="does not exist; run train first"):
+        checkpoint.read(path)
+
+
+def test_require(path: Path) -> None:
+    checkpoint.require(path, STATE.about, {"channels": ("DNA", "ER")})
+    with pytest.raises(DataError) as error:
+        checkpoint.require(path, STATE.about, {"channels": ("ER", "DNA"), "size": 8})
+    assert "channels: ['DNA', 'ER'] in the checkpoint, ['ER', 'DNA'] here" in str(error.value)
+    assert "size: None in the checkpoint, 8 here" in str(error.value)
+
+
+def test_digest_is_of_the_values(path: Path, tmp_path: Path) -> None:
+    first = checkpoint.digest(path)
+    checkpoint.save(tmp_path / "copy.h5", Checkpoint(9, {"other": 1}), tiny(seed=1))
+    assert checkpoint.digest(tmp_path / "copy.h5") == first
+    checkpoint.save(tmp_path / "copy.h5", STATE, tiny(seed=2))
+    assert checkpoint.digest(tmp_path / "copy.h5") != first
+
+
+def test_an_interrupted_save_leaves_the_last(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def interrupted(group: h5py.Group, variables: list) -> None:
+        group["half"] = 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(path, STATE, tiny(seed=2))
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["last.h5"]

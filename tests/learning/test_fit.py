@@ -1,0 +1,398 @@
+"""Training: it learns, it resumes bit for bit, and it stops at the first bad loss."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_screen import CHANNELS, CLASSES, SIZE, Screen, make_screen, tiny
+
+from deepprofiler.errors import DataError, PluginError
+from deepprofiler.learning import checkpoint
+from deepprofiler.learning.augment import Augmentation
+from deepprofiler.learning.batches import Batches, Look
+from deepprofiler.learning.fit import fit
+from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.history import History, best_epoch, is_over
+from deepprofiler.learning.network import Network
+from deepprofiler.learning.recipe import Recipe, make_optimizer
+from deepprofiler.learning.sampling import Cells, balanced
+
+LOOK = Look(SIZE, "min-max", Augmentation(shift=1))
+RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.05, seed=3)
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return make_screen()
+
+
+class Single(CropGenerator):
+    def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
+        return balanced(cells, size, rng)[:, np.newaxis]
+
+    def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        return crops[:, 0], labels[:, 0]
+
+
+class Pair(Single):
+    """Two cells blended with a random weight: a small mixup."""
+
+    def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
+        return balanced(cells, 2 * size, rng).reshape(size, 2)
+
+    def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        share = tf.random.stateless_uniform([tf.shape(crops)[0], 1], seed)
+        if crops.shape[1] == 1:
+            return crops[:, 0], labels[:, 0]
+        image = share[..., None, None]
+        return (
+            image * crops[:, 0] + (1 - image) * crops[:, 1],
+            share * labels[:, 0] + (1 - share) * labels[:, 1],
+        )
+
+
+class Softening(Single):
+    """Labels move towards the network's own predictions."""
+
+    def epoch_end(self, predict: Any, labels: np.ndarray) -> np.ndarray:
+        return 0.8 * labels + 0.2 * predict(np.arange(len(labels)))
+
+
+def train(
+    folder: Path,
+    screen: Screen,
+    network: Network | None = None,
+    generator: CropGenerator | None = None,
+    recipe: Recipe = RECIPE,
+    **others: Any,
+) -> History:
+    settings: dict[str, Any] = {
+        "gather": screen.gather,
+        "training": screen.training,
+        "validation": screen.validation,
+        "classes": CLASSES,
+        "look": LOOK,
+        "about": {"channels": ["DNA", "ER"]},
+        "folder": folder / "checkpoint",
+        "logs": folder / "logs",
+    }
+    return fit(network or tiny(), generator or Single(), recipe=recipe, **{**settings, **others})
+
+
+def weights(network: Network) -> list[np.ndarray]:
+    return [weight.numpy() for weight in network.train.weights]
+
+
+def assert_same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class KilledError(Exception):
+    """Stands for a process that ends."""
+
+
+def kill_at(epoch: int, step: int) -> Any:
+    def progress(now: int, at: int, steps: int, loss: float) -> None:
+        if (now, at) == (epoch, step):
+            raise KilledError
+
+    return progress
+
+
+def test_it_learns_and_writes_everything(tmp_path: Path, screen: Screen) -> None:
+    network = tiny()
+    steps: list[tuple[int, int, int]] = []
+    recipe = replace(RECIPE, epochs=8)
+    history = train(
+        tmp_path,
+        screen,
+        network,
+        recipe=recipe,
+        progress=lambda epoch, step, of, loss: steps.append((epoch, step, of)),
+    )
+    per_epoch = -(-len(screen.training) // 16)
+    assert steps == [(e, s, per_epoch) for e in range(1, 9) for s in range(1, per_epoch + 1)]
+    last = history.epochs[-1]
+    assert last["val_accuracy"] > 0.7
+    # The figures, computed here from the network alone.
+    crops = screen.gather(screen.validation.row)[0][:, 1:-1, 1:-1].astype(np.float64)
+    low, high = crops.min((1, 2), keepdims=True), crops.max((1, 2), keepdims=True)
+    logits = np.asarray(network.train((crops - low) / (high - low + 1e-7), training=False))
+    label = screen.validation.label
+    log_share = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    right = logits.argmax(axis=1) == label
+    assert last["val_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    recalls = [right[label == k].mean() for k in range(len(CLASSES))]
+    assert last["val_macro_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-6)
+    loss = -log_share[np.arange(len(label)), label].mean()
+    assert last["val_loss"] == pytest.approx(loss, rel=1e-4)
+
+    stored = checkpoint.read(tmp_path / "checkpoint" / "last.h5")
+    assert stored.epoch == 8
+    assert stored.about == {"channels": ["DNA", "ER"], "classes": list(CLASSES)}
+    best = checkpoint.read(tmp_path / "checkpoint" / "best.h5").epoch
+    assert best == history.best == 1 + np.argmin([row["val_loss"] for row in history.epochs])
+    with (tmp_path / "logs" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
+    assert float(rows[-1]["val_loss"]) == last["val_loss"]
+    events = list((tmp_path / "logs").glob("events.out.tfevents*"))
+    tags = {
+        value.tag
+        for record in tf.data.TFRecordDataset([str(path) for path in events])
+        for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
+    }
+    assert {"loss", "accuracy", "val_macro_accuracy", "learning_rate"} <= tags
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "generator", "dropout", "schedule"),
+    [
+        ("sgd", Single(), 0.0, "constant"),
+        ("adam", Single(), 0.5, "cosine"),
+        ("adamw", Pair(), 0.0, "constant"),
+        ("sgd", Softening(), 0.5, "cosine"),
+    ],
+)
+def test_interrupted_equals_uninterrupted(
+    tmp_path: Path,
+    screen: Screen,
+    optimizer: Any,
+    generator: CropGenerator,
+    dropout: float,
+    schedule: Any,
+) -> None:
+    recipe = replace(RECIPE, epochs=3, optimizer=optimizer, schedule=schedule, weight_decay=1e-3)
+    whole = tiny(dropout=dropout)
+    history = train(tmp_path / "whole", screen, whole, generator, recipe)
+
+    for epoch, step in ((2, 5), (3, 1)):
+        with pytest.raises(KilledError):
+            train(
+                tmp_path / "parts",
+                screen,
+                tiny(dropout=dropout),
+                generator,
+                recipe,
+                progress=kill_at(epoch, step),
+            )
+    # Another initialization: all must come from the checkpoint.
+    parts = tiny(dropout=dropout, seed=99)
+    resumed = train(tmp_path / "parts", screen, parts, generator, recipe)
+    assert resumed.resumed == 2
+    assert_same(weights(whole), weights(parts))
+    timing = {"seconds", "cells_per_second", "waiting"}
+    for a, b in zip(history.epochs, resumed.epochs, strict=True):
+        assert {k: v for k, v in a.items() if k not in timing} == {
+            k: v for k, v in b.items() if k not in timing
+        }
+    for name in ("last.h5", "best.h5"):
+        digests = {
+            checkpoint.digest(tmp_path / part / "checkpoint" / name) for part in ("whole", "parts")
+        }
+        assert len(digests) == 1
+
+
+def test_a_finished_training_is_left_alone(tmp_path: Path, screen: Screen) -> None:
+    train(tmp_path, screen)
+    path = tmp_path / "checkpoint" / "last.h5"
+    before = path.read_bytes()
+    network = tiny(seed=5)
+    history = train(tmp_path, screen, network)
+    assert (history.resumed, len(history.epochs)) == (2, 2)
+    assert path.read_bytes() == before
+    assert train(tmp_path, screen, recipe=replace(RECIPE, epochs=3)).resumed == 2
+
+
+def test_the_seed_decides(tmp_path: Path, screen: Screen) -> None:
+    found = {}
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        network = tiny()
+        train(tmp_path / name, screen, network, recipe=replace(RECIPE, seed=seed))
+        found[name] = weights(network)
+    assert_same(found["a"], found["b"])
+    assert any((a != c).any() for a, c in zip(found["a"], found["c"], strict=True))
+
+
+def test_another_screen_is_not_gone_on_with(tmp_path: Path, screen: Screen) -> None:
+    train(tmp_path, screen)
+    with pytest.raises(DataError) as error:
+        train(tmp_path, screen, about={"channels": ["ER", "DNA"]})
+    assert "['DNA', 'ER'] in the checkpoint, ['ER', 'DNA'] here" in str(error.value)
+    with pytest.raises(DataError, match=r"classes: \['a', 'b', 'c'\] in the checkpoint"):
+        train(tmp_path, screen, classes=("a", "c", "b"))
+    with pytest.raises(DataError, match="optimizer match, nothing was loaded"):
+        train(tmp_path, screen, recipe=replace(RECIPE, optimizer="adam", epochs=5))
+
+
+def test_flat_crops_do_no_harm_and_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen = make_screen(per_class=60, flat=8)
+    batches = Batches(Single(), tiny(), screen.gather, screen.training, LOOK, 16)
+    drawn = np.concatenate([batches.drawn(3, 1, step) for step in range(1, 13)])
+    assert (drawn < 8).any()
+    with caplog.at_level(logging.INFO, "deepprofiler"):
+        history = train(
+            tmp_path, screen, recipe=replace(RECIPE, epochs=1, steps=12), progress=finite
+        )
+    assert history.epochs[0]["flat_crops"] == (drawn < 8).sum()
+    assert f"{(drawn < 8).sum()} crops with a flat channel" in caplog.text
+
+
+def finite(epoch: int, step: int, steps: int, loss: float) -> None:
+    assert np.isfinite(loss)
+
+
+def test_a_bad_loss_stops_at_once(tmp_path: Path, screen: Screen) -> None:
+    """A plate whose intensity table is damaged, found by the step that meets it."""
+    look = replace(LOOK, rescale="none")
+    batches = Batches(Single(), tiny(), screen.gather, screen.training, look, 16)
+    # A cell that epoch 2 shows for the first time at step 7 or later.
+    first = [batches.drawn(3, 1, step) for step in range(1, 13)]
+    second = [batches.drawn(3, 2, step).ravel() for step in range(1, 13)]
+    seen = set(np.concatenate([*first, *[rows[:, None] for rows in second[:6]]]).ravel())
+    step, cell = next(
+        (step, cell) for step in range(7, 13) for cell in second[step - 1] if cell not in seen
+    )
+
+    def poisoned(rows: np.ndarray) -> Any:
+        crops, minimum, maximum = screen.gather(rows)
+        maximum[rows == screen.training.row[cell]] = np.nan
+        return crops, minimum, maximum
+
+    with pytest.raises(DataError) as error:
+        train(tmp_path, screen, look=look, gather=poisoned, recipe=replace(RECIPE, steps=12))
+    message = str(error.value)
+    assert f"stopped at epoch 2, step {step}: the loss is nan" in message
+    plate, well = screen.training.places[screen.training.well[cell]]
+    assert f"{plate}/{well} (" in message
+    assert "last.h5 holds epoch 1" in message
+    path = tmp_path / "checkpoint" / "last.h5"
+    assert checkpoint.read(path).epoch == 1
+    network = tiny()
+    checkpoint.load(path, network)
+    assert all(np.isfinite(weight).all() for weight in weights(network))
+    resumed = train(tmp_path, screen, look=look, recipe=replace(RECIPE, steps=12))
+    assert resumed.resumed == 1
+
+
+def test_a_learning_rate_that_explodes(tmp_path: Path, screen: Screen) -> None:
+    recipe = replace(RECIPE, learning_rate=1e36, epochs=3)
+    with pytest.raises(DataError, match=r"epoch 1, step \d+: .*no epoch was finished.*lower"):
+        train(tmp_path, screen, recipe=recipe)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_errors_while_reading_are_not_lost(tmp_path: Path, screen: Screen) -> None:
+    calls = []
+
+    def failing(rows: np.ndarray) -> Any:
+        calls.append(len(rows))
+        if len(calls) > 5:
+            raise DataError("plate.h5 has vanished")
+        return screen.gather(rows)
+
+    with pytest.raises(DataError, match=r"plate\.h5 has vanished"):
+        train(tmp_path, screen, gather=failing)
+
+
+def test_misfits_are_found_before_the_first_step(tmp_path: Path, screen: Screen) -> None:
+    class Sequence(Single):
+        def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+            return crops, labels[:, 0]
+
+    with pytest.raises(PluginError, match="crop generator Sequence and tiny do not fit: inputs"):
+        train(tmp_path, screen, generator=Sequence())
+    with pytest.raises(PluginError, match=r"Single and tiny do not fit: targets are \(None, 3\)"):
+        train(tmp_path, screen, tiny(classes=5))
+    with pytest.raises(DataError, match=r"stored with side 10; size 8 .* needs 14: run export-sc"):
+        train(tmp_path, screen, look=Look(SIZE, augmentation=Augmentation(shift=3)))
+    four = replace(screen.training, classes=4)
+    with pytest.raises(DataError, match="1 classes have no cells to train on: d"):
+        train(tmp_path, screen, tiny(classes=4), training=four, classes=(*CLASSES, "d"))
+
+
+def test_an_autoencoder(tmp_path: Path, screen: Screen) -> None:
+    keras.utils.set_random_seed(0)
+    crops = keras.Input((SIZE, SIZE, CHANNELS))
+    code = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="code")(crops)
+    image = keras.layers.Conv2D(CHANNELS, 3, padding="same", name="image")(code)
+    network = Network(
+        keras.Model(crops, image, name="auto"), keras.Model(crops, code), target="input"
+    )
+    history = train(tmp_path, screen, network, recipe=replace(RECIPE, epochs=4))
+    assert history.epochs[-1]["val_loss"] < history.epochs[0]["val_loss"]
+    assert "accuracy" not in history.epochs[0]
+
+
+def test_without_validation(tmp_path: Path, screen: Screen) -> None:
+    history = train(tmp_path, screen, validation=None)
+    assert "val_loss" not in history.epochs[0]
+    assert history.best == 1 + np.argmin([row["loss"] for row in history.epochs])
+
+
+def test_validation_shows_every_cell_once_in_order(screen: Screen) -> None:
+    batches = Batches(Single(), tiny(), screen.gather, screen.validation, LOOK, 50)
+    shown = [(x.numpy(), y.numpy()) for x, y in batches.validation()]
+    assert [len(x) for x, _ in shown] == [50, 50, 50, 30]
+    labels = np.concatenate([y for _, y in shown])
+    np.testing.assert_array_equal(labels.argmax(axis=1), screen.validation.label)
+    x = np.concatenate([x for x, _ in shown])
+    again = np.concatenate([x.numpy() for x, _ in batches.validation()])
+    np.testing.assert_array_equal(x, again)
+
+
+def test_epochs_and_steps_differ(screen: Screen) -> None:
+    batches = Batches(Single(), tiny(), screen.gather, screen.training, LOOK, 16)
+    first = [x.numpy() for x, _ in batches.training(0, 1, 3)]
+    again = [x.numpy() for x, _ in batches.training(0, 1, 3)]
+    other = [x.numpy() for x, _ in batches.training(0, 2, 3)]
+    np.testing.assert_array_equal(first, again)
+    assert all((a != b).any() for a, b in zip(first, other, strict=True))
+    assert (first[0] != first[1]).any()
+
+
+def test_early_stopping(tmp_path: Path, screen: Screen) -> None:
+    recipe = replace(RECIPE, epochs=30, learning_rate=1e-12, patience=2, steps=1)
+    history = train(tmp_path, screen, recipe=recipe, validation=None)
+    assert history.stopped
+    assert len(history.epochs) == history.best + 2 < 30
+    again = train(tmp_path, screen, recipe=recipe, validation=None)
+    assert again.resumed == len(again.epochs) == len(history.epochs)
+
+
+def test_best_and_over() -> None:
+    rows = [{"loss": 9 - i, "val_loss": loss} for i, loss in enumerate((3.0, 2.0, 2.0, 2.5))]
+    assert best_epoch(rows) == 2, "the first of equals"
+    assert is_over(rows, 2)
+    assert not is_over(rows, 3)
+    assert not is_over(rows, None)
+    assert best_epoch([]) == 0
+
+
+def test_cosine_falls_to_zero() -> None:
+    recipe = Recipe(epochs=10, schedule="cosine", learning_rate=0.2)
+    rate = make_optimizer(recipe, steps=7)._learning_rate
+    found = [float(rate(step)) for step in (0, 35, 70)]
+    np.testing.assert_allclose(found, [0.2, 0.1, 0], atol=1e-6)
+
+
+def test_label_smoothing(tmp_path: Path, screen: Screen) -> None:
+    """A network that answers 0 has loss log K, smoothed or not; a sure one pays for it."""
+    network = tiny()
+    network.train.get_layer("logits").set_weights([np.zeros((6, 3)), np.array([50.0, 0, 0])])
+    only = replace(screen.validation, label=np.zeros_like(screen.validation.label))
+    recipe = replace(RECIPE, epochs=1, steps=1, learning_rate=1e-12, label_smoothing=0.3)
+    history = train(tmp_path, screen, network, recipe=recipe, validation=only)
+    # Two wrong classes get 0.1 of the label each, at a cost of 50.
+    assert history.epochs[0]["val_loss"] == pytest.approx(0.2 * 50, rel=1e-3)

@@ -1,0 +1,71 @@
+"""A tiny network and separable crops, so that training takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from deepprofiler.learning.cells import margin
+from deepprofiler.learning.network import Network
+from deepprofiler.learning.sampling import Cells
+
+SIZE, CHANNELS = 8, 2
+CLASSES = ("a", "b", "c")
+
+
+def tiny(
+    classes: int = len(CLASSES), dropout: float = 0.0, filters: int = 6, seed: int = 0
+) -> Network:
+    keras.utils.set_random_seed(seed)
+    crops = keras.Input((SIZE, SIZE, CHANNELS), name="crops")
+    x = keras.layers.Conv2D(filters, 3, use_bias=False, name="conv")(crops)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    backbone = keras.Model(crops, x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(classes, name="logits")(x)
+    return Network(keras.Model(crops, logits, name="tiny"), backbone)
+
+
+@dataclass
+class Screen:
+    """Cells of three classes that differ in texture, in two plates."""
+
+    training: Cells
+    validation: Cells
+    gather: Callable[[np.ndarray], Any]
+
+
+def make_screen(per_class: int = 60, shift: int = 1, flat: int = 0) -> Screen:
+    rng = np.random.default_rng(0)
+    count = per_class * len(CLASSES) * 2
+    side = SIZE + margin(SIZE, shift=shift, rotations=False)
+    label = np.arange(count) % len(CLASSES)
+    crops = rng.integers(0, 120, (count, side, side, CHANNELS), dtype=np.uint8)
+    bright = rng.random(crops.shape) < 0.15 * label[:, None, None, None]
+    crops[bright] += 120
+    minimum, maximum = np.zeros((count, CHANNELS), "f"), np.full((count, CHANNELS), 255, "f")
+    crops[:flat] = 0
+    maximum[:flat] = 0
+
+    def cells(rows: np.ndarray) -> Cells:
+        return Cells.from_columns(
+            row=rows,
+            label=label[rows],
+            classes=len(CLASSES),
+            plate=[f"P{1 + row % 2}" for row in rows],
+            well=[f"A{1 + row % 4:02d}" for row in rows],
+        )
+
+    half = count // 2
+    return Screen(
+        cells(np.arange(half)),
+        cells(np.arange(half, count)),
+        lambda rows: (crops[rows], minimum[rows], maximum[rows]),
+    )

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from deepprofiler.profiling import figures, pictures, plates, plot
+from deepprofiler.profiling.findings import (
+    Comparison,
+    Estimate,
+    LeftOut,
+    Method,
+    Metric,
+    number,
+    sentences,
+)
+from deepprofiler.profiling.report import (
+    Neighbours,
+    Picture,
+    Points,
+    Report,
+    Section,
+    Table,
+    render,
+    write,
+)
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"quoted' &amp; <b>",
+    "</script><img src=x onerror=alert(2)>",
+    "n" * 300,
+    "🧪 {{ 7 * 7 }} \u2028",
+    "{% raw %}${1+1}",
+]
+VOID = {"meta", "img", "input", "link", "br", "line", "circle"}
+
+
+class Page(HTMLParser):
+    """Collects elements, text and addresses, and checks that elements close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.inside: dict[str, list[str]] = {}
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"):
+            self.inside.setdefault(self.open[-1], []).append(data)
+        else:
+            self.text.append(data)
+
+
+METRICS = (
+    Metric("NSC", "treatments", "have a nearest neighbour of the same mechanism", 0.08),
+    Metric("mAP", "wells", "mean average precision of finding the same treatment", 0.03, False),
+)
+
+
+def compared(learned, random, count=None):
+    methods = [Method("the learned profile", "ResNet18", {"NSC": learned})]
+    methods.append(Method("random weights", "not trained", {"NSC": random}))
+    if count is not None:
+        methods.append(Method("the cell count alone", "one number", {"NSC": count}))
+    return Comparison(METRICS, methods)
+
+
+GOOD = Estimate(84 / 103, 103, 0.73, 0.89, 84)
+WEAK = Estimate(0.40, 103, 0.30, 0.50, 41)
+POOR = Estimate(0.10, 103, 0.05, 0.18, 10)
+MISSING = (
+    LeftOut("sites", 12, 1600, "could not be read"),
+    LeftOut("wells", 0, 400, "fewer than 10 cells"),
+)
+
+
+def plain(**changes):
+    report = Report(
+        title="A screen",
+        subtitle="results",
+        facts={"wells": 400, "cells": 71963},
+        comparison=compared(GOOD, WEAK, POOR),
+        left_out=MISSING,
+        provenance={"seed": "0", "checkpoint": "last.h5"},
+    )
+    return replace(report, **changes)
+
+
+def wells(count, names):
+    rng = np.random.default_rng(0)
+    columns = pd.DataFrame(
+        {
+            "treatment": [names[index % len(names)] for index in range(count)],
+            "plate": [f"P{index % 5}" for index in range(count)],
+            "cells": rng.poisson(180, count),
+        }
+    )
+    return rng.normal(size=(count, 2)), columns
+
+
+def full(folder):
+    """A report that uses every part, with hostile names wherever a user names something."""
+    count = len(HOSTILE)
+    data = pd.DataFrame({"name": HOSTILE})
+    figure = plot.confusion_matrix(np.eye(count), HOSTILE, truth="a", prediction="b")
+    saved = figures.save(figure, folder, "confusion", data)
+    picture = Picture(HOSTILE[0], HOSTILE[1], saved.svg, saved.data)
+    points, columns = wells(60, HOSTILE)
+    columns.insert(0, HOSTILE[2], columns["treatment"])
+    columns["cells"] = columns["cells"].astype(float)
+    columns.loc[3, "cells"] = np.nan
+    neighbours = pd.DataFrame(
+        {
+            "query": np.repeat(HOSTILE, 2),
+            "query_group": np.repeat(["a", "", "a", "b", "b", HOSTILE[0]], 2),
+            "neighbour": HOSTILE * 2,
+            "neighbour_group": ["a"] * 12,
+            "similarity": np.linspace(1, -1, 12),
+        }
+    )
+    methods = [Method(name, name, {"NSC": GOOD}) for name in HOSTILE[:3]]
+    return plain(
+        title=HOSTILE[0],
+        subtitle=HOSTILE[2],
+        facts={HOSTILE[0]: HOSTILE[1]},
+        comparison=Comparison(METRICS, methods),
+        left_out=(LeftOut(HOSTILE[0], 3, None, HOSTILE[1]),),
+        notes=tuple(HOSTILE),
+        views=(Points(HOSTILE[0], points, HOSTILE[1], columns),),
+        neighbours=Neighbours(neighbours, HOSTILE[0], HOSTILE[1]),
+        sections=(Section(HOSTILE[0], (HOSTILE[2],), (picture,), (Table(HOSTILE[0], data),)),),
+        failures=pd.DataFrame({HOSTILE[0]: HOSTILE, "reason": HOSTILE}),
+        provenance={name: name for name in HOSTILE},
+        config="\n".join(HOSTILE),
+    )
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    return render(full(tmp_path))
+
+
+def test_page_is_well_formed_and_names_are_text(hostile):
+    page = Page(hostile)
+    shown = "".join(page.text)
+    for name in HOSTILE:
+        assert name in shown
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 2
+    assert tags.count("b") == 12  # similarities of neighbours; none from `<b>` in a name
+    assert "49" not in shown
+    assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
+    image = next(attributes for tag, attributes in page.elements if tag == "img")
+    assert image["alt"] == f"{HOSTILE[0]}. {HOSTILE[1]}"
+
+
+def test_names_survive_the_way_into_the_script(hostile):
+    content = re.search(r'<script type="application/json" id="views">(.*?)</script>', hostile)[1]
+    assert not set("<>&") & set(content)
+    view = json.loads(content)[0]
+    assert view["name"] == HOSTILE[0]
+    assert view["columns"][0]["name"] == HOSTILE[2]
+    treatment = view["columns"][1]
+    decoded = [treatment["levels"][code] for code in treatment["codes"]]
+    assert decoded == [HOSTILE[index % 6] for index in range(60)]
+    assert view["columns"][3]["numbers"][3] is None
+
+
+def test_script_puts_names_into_no_markup(hostile):
+    script = Page(hostile).inside["script"][1]
+    for danger in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert danger not in script
+
+
+def test_nothing_is_loaded_from_elsewhere(hostile):
+    page = Page(hostile)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            address = attributes.get(name)
+            if address is not None:
+                assert address.startswith(("data:", "#")), (tag, address[:80])
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+    style = "".join(page.inside["style"])
+    assert "url(" not in style
+    assert "@import" not in style
+    script = page.inside["script"][1]
+    for request in ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "sendBeacon"):
+        assert request not in script
+    assert re.findall(r"https?://[^\"'\s]+", script) == ["http://www.w3.org/2000/svg"]
+
+
+def test_policy_lets_only_this_script_run(hostile):
+    page = Page(hostile)
+    policy = next(a["content"] for _, a in page.elements if "http-equiv" in a)
+    script = page.inside["script"][1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "img-src data:" in policy
+
+
+def test_first_screen_says_what_was_found():
+    shown = " ".join("".join(Page(render(plain())).text).split())
+    start = shown[: shown.index("Against baselines")]
+    for part in (
+        "84 of 103 treatments have a nearest neighbour of the same mechanism",
+        "0.82; 95 % interval 0.73–0.89",
+        "clearly better than the best of the baselines, random weights (0.40)",
+        "the cell count alone 0.10 (0.05–0.18); a guess 0.08",
+        "Left out: 12 of 1 600 sites (could not be read).",
+    ):
+        assert part in start
+
+
+@pytest.mark.parametrize(
+    ("comparison", "level", "words"),
+    [
+        (compared(GOOD, WEAK), "clear", "clearly better than the baseline, random weights"),
+        (compared(Estimate(0.55, 20, 0.35, 0.7), WEAK), "open", "not beyond doubt"),
+        (compared(Estimate(0.9, 20), WEAK), "open", "not known"),
+        (compared(WEAK, WEAK), "none", "no better than random weights"),
+        (compared(POOR, WEAK), "none", "not told apart from a guess"),
+        (compared(WEAK, POOR, GOOD), "none", "no better than the cell count alone"),
+        (Comparison(METRICS, []), "open", "Nothing was evaluated"),
+        (Comparison(METRICS, [Method("x", "", {})]), "open", "no number that judges x"),
+        (Comparison(METRICS, [Method("x", "", {"NSC": GOOD})]), "open", "No baseline"),
+    ],
+)
+def test_verdict(comparison, level, words):
+    said = sentences(comparison, ())
+    assert said.level == level
+    assert words in said.lead
+    assert said.left_out == "Nothing was left out."
+    Page(render(plain(comparison=comparison, left_out=())))
+
+
+def test_a_wide_baseline_keeps_the_verdict_open():
+    # The best baseline is clearly lower, another one is lower but hardly known.
+    wide = Estimate(0.3, 3, 0.01, 0.9)
+    assert sentences(compared(GOOD, WEAK, wide), ()).level == "open"
+
+
+def test_numbers():
+    assert [number(value) for value in (0, 71963, 0.8155, 1234.5, np.nan, "x")] == [
+        "0",
+        "71\u202f963",
+        "0.816",
+        "1\u202f234",
+        "not defined",
+        "x",
+    ]
+
+
+def test_neighbours_are_marked_by_group(tmp_path):
+    page = Page(render(full(tmp_path)))
+    marks = [a["class"] for tag, a in page.elements if tag == "li"]
+    assert marks == ["same"] * 2 + ["unknown"] * 2 + ["same"] * 2 + ["differs"] * 6
+
+
+def test_long_tables_say_how_much_is_shown():
+    failures = pd.DataFrame({"reason": ["empty"] * 301})
+    shown = "".join(Page(render(plain(failures=failures))).text)
+    assert "The first 300 of 301 rows." in shown
+    assert "No site and no well failed." in "".join(Page(render(plain())).text)
+
+
+def test_views_that_do_not_fit_are_refused():
+    points, columns = wells(5, ["a"])
+    with pytest.raises(ValueError, match="cells: points"):
+        render(plain(views=(Points("cells", points[:4], "", columns),)))
+    thumbnails = np.zeros((4, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="4 thumbnails for 5 rows"):
+        render(plain(views=(Points("cells", points, "", columns, thumbnails),)))
+
+
+def test_thumbnails_keep_their_order():
+    points, columns = wells(5, ["a"])
+    thumbnails = np.zeros((5, 80, 80, 3), np.uint8)
+    thumbnails[:] = (np.arange(5) * 50)[:, None, None, None]
+    page = render(plain(views=(Points("cells", points, "", columns, thumbnails),)))
+    content = re.search(r'id="views">(.*?)</script>', page)[1]
+    sheet = json.loads(content)[0]["sheet"]
+    assert (sheet["side"], sheet["across"]) == (40, 3)
+    pixels = imread(BytesIO(base64.b64decode(sheet["image"].split(",")[1])), format="jpg")
+    for index in range(5):
+        row, column = divmod(index, 3)
+        assert pixels[row * 40 + 20, column * 40 + 20, 0] == pytest.approx(50 * index, abs=3)
+
+
+def test_size_of_a_large_screen(tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"{letter}{column:02d}" for letter in "ABCDEFGHIJKLMNOP" for column in range(1, 26)]
+    counts = rng.poisson(180, 400).astype(float)
+    plate_map = plates.plate_map(["P"] * 400, names, counts, quantity="cells per well")
+    crops = rng.integers(0, 4000, (120, 96, 96, 3)).astype(np.uint16)
+    treatments = [f"treatment {index // 5}" for index in range(120)]
+    ranges = np.array([[0, 4000]] * 3)
+    montage = pictures.montage(
+        crops, treatments, ranges=ranges, channels=["DNA", "actin", "tubulin"], columns=5
+    )
+    data = pd.DataFrame({"well": names, "cells": counts})
+    saved = [
+        figures.save(plate_map, tmp_path, "plates", data),
+        figures.save(montage, tmp_path, "montage", data),
+    ]
+    images = [
+        Picture("Plates", "Cells per well.", saved[0].svg, saved[0].data),
+        Picture("Cells", "Five of each treatment.", saved[1].png),
+    ]
+    treatment_names = [f"treatment {index}" for index in range(40)]
+    thumbnails = rng.integers(0, 255, (3000, 40, 40, 3), dtype=np.uint8)  # noise packs worst
+    views = (
+        Points("wells", *reordered(wells(400, treatment_names))),
+        Points("cells", *reordered(wells(3000, treatment_names)), thumbnails),
+    )
+    path = tmp_path / "report" / "index.html"
+    write(plain(views=views, sections=(Section("Screen", pictures=tuple(images)),)), path)
+    assert path.stat().st_size < 15_000_000
+    assert [file.name for file in path.parent.iterdir()] == ["index.html"]
+    Page(path.read_text(encoding="utf-8"))
+
+
+def reordered(made):
+    points, columns = made
+    return points, "t-SNE, perplexity 30.", columns
+
+
+def test_pictures_and_their_data_are_in_the_page(tmp_path):
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
+    saved = figures.save(plot.training_curves(history), tmp_path, "training", history)
+    picture = Picture("Training", "Loss.", saved.svg, saved.data)
+    page = Page(render(plain(sections=(Section("Training", pictures=(picture,)),))))
+    source = next(a["src"] for tag, a in page.elements if tag == "img")
+    assert base64.b64decode(source.split(",")[1]) == saved.svg.read_bytes()
+    link = next(a for tag, a in page.elements if tag == "a" and "download" in a)
+    assert link["download"] == "training.csv"
+    assert base64.b64decode(link["href"].split(",")[1]) == saved.data.read_bytes()
+
+
+@pytest.mark.slow
+def test_page_in_a_browser(tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs the program chromium")
+    path = tmp_path / "index.html"
+    write(full(tmp_path / "figures"), path)
+    done = subprocess.run(
+        [
+            browser,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            *("--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom"),
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    page = Page(done.stdout)
+    shown = "".join(page.text)
+    assert "60 points." in shown
+    assert "6 of 6 rows" in shown
+    legend = [a["title"] for tag, a in page.elements if tag == "button" and "title" in a]
+    assert sorted(legend) == sorted(HOSTILE)

@@ -1,0 +1,185 @@
+"""Average precision against copairs, scikit-learn and closed forms."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+from deepprofiler.errors import DataError
+from deepprofiler.profiling import Profiles, mean_average_precision
+from deepprofiler.profiling.retrieval import average_precision
+
+TREATMENT, PLATE = "Metadata_Treatment", "Metadata_Plate"
+
+
+def wells(seed: int = 0) -> Profiles:
+    rng = np.random.default_rng(seed)
+    treatment = np.array([f"T{i % 5}" for i in range(35)] + ["DMSO"] * 10)
+    plate = np.array([f"P{i % 4}" for i in range(45)])
+    features = rng.normal(size=(45, 6))
+    features[:35] += np.repeat(rng.normal(size=(7, 1)), 5, axis=0)
+    metadata = pd.DataFrame({TREATMENT: treatment, PLATE: plate})
+    return Profiles(metadata, features, list("abcdef"))
+
+
+def controls_of(profiles: Profiles) -> np.ndarray:
+    return profiles.values(TREATMENT) == "DMSO"
+
+
+def test_untied_rankings_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores = rng.normal(size=30)
+        positive = rng.random(30) < 0.3
+        positive[0] = True
+        assert average_precision(scores, positive) == pytest.approx(
+            average_precision_score(positive, scores)
+        )
+
+
+def test_tied_rankings_are_the_mean_over_all_orders() -> None:
+    scores = np.array([3, 2, 2, 2, 2, 1, 1.0])
+    positive = np.array([0, 1, 1, 0, 0, 1, 0], bool)
+    values = []
+    for middle in itertools.permutations(range(1, 5)):
+        for last in itertools.permutations((5, 6)):
+            order = positive[[0, *middle, *last]]
+            precision = np.cumsum(order) / np.arange(1, 8)
+            values.append(precision[order].mean())
+    assert average_precision(scores, positive) == pytest.approx(np.mean(values))
+
+
+def test_one_positive_tied_with_16_others() -> None:
+    """The case EVL-04: 0.202, not 1.0."""
+    positive = np.arange(17) == 0
+    assert average_precision(np.ones(17), positive) == pytest.approx((1 / np.arange(1, 18)).mean())
+    assert average_precision(np.ones(17), positive) == pytest.approx(0.202, abs=5e-4)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("differ", [[], [PLATE]])
+def test_untied_profiles_score_as_in_copairs(metric: str, differ: list[str]) -> None:
+    copairs = pytest.importorskip("copairs.map")
+    profiles = wells()
+    treated = profiles.subset(~controls_of(profiles))
+    expected = copairs.average_precision(
+        treated.metadata,
+        treated.features,
+        pos_sameby=[TREATMENT],
+        pos_diffby=differ,
+        neg_sameby=[],
+        neg_diffby=[TREATMENT, *differ],
+        distance=metric,
+        progress_bar=False,
+    )
+    given = mean_average_precision(
+        profiles, label=TREATMENT, controls=controls_of(profiles), differ=differ, metric=metric
+    )
+    assert given.n == 35
+    np.testing.assert_allclose(
+        given.queries["average_precision"], expected["average_precision"], rtol=1e-5
+    )
+    np.testing.assert_array_equal(given.queries["positives"], expected["n_pos_pairs"])
+    np.testing.assert_array_equal(given.queries["candidates"], expected["n_total_pairs"])
+
+
+def test_against_controls_as_in_copairs() -> None:
+    copairs = pytest.importorskip("copairs.map")
+    profiles = wells(1)
+    controls = controls_of(profiles)
+    marked = profiles.metadata.assign(Metadata_Control=np.where(controls, "yes", "no"))
+    expected = copairs.average_precision(
+        marked,
+        profiles.features,
+        pos_sameby=[TREATMENT],
+        pos_diffby=[],
+        neg_sameby=[],
+        neg_diffby=["Metadata_Control"],
+        progress_bar=False,
+    )["average_precision"][~controls]
+    given = mean_average_precision(
+        profiles, label=TREATMENT, controls=controls, negatives="controls"
+    )
+    np.testing.assert_allclose(given.queries["average_precision"], expected, rtol=1e-5)
+    assert given.notes[0] == "negatives: negative controls"
+
+
+def test_the_negatives_decide_and_are_named() -> None:
+    """The case EVL-05: other compound 0.95, own replicate 0.90, four controls 0.10."""
+    similarity = np.array([1, 0.9, 0.95, 0.1, 0.1, 0.1, 0.1])
+    features = np.stack([similarity, np.sqrt(1 - similarity**2)], axis=1)
+    metadata = pd.DataFrame({TREATMENT: ["T1", "T1", "T2", *["DMSO"] * 4]})
+    profiles = Profiles(metadata, features, ["x", "y"])
+    options = {"label": TREATMENT, "controls": controls_of(profiles), "queries": np.arange(7) == 0}
+    for negatives, value in (("controls", 1.0), ("others", 0.5), ("both", 0.5)):
+        result = mean_average_precision(profiles, **options, negatives=negatives)
+        assert result.value == pytest.approx(value)
+        assert result.negatives == negatives
+    both = mean_average_precision(profiles, **options, negatives="both")
+    assert both.queries["candidates"].tolist() == [6]
+
+
+def test_queries_and_candidates_can_be_chosen() -> None:
+    """Wells of one replicate look for their treatment among the other replicates'."""
+    treatment = ["T1", "T2", "T3"] * 4 + ["DMSO"]
+    replicate = np.array([*np.repeat([1, 2, 3, 4], 3), 4])
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(13, 4))
+    profiles = Profiles(pd.DataFrame({TREATMENT: treatment}), features, list("abcd"))
+    result = mean_average_precision(
+        profiles,
+        label=TREATMENT,
+        controls=controls_of(profiles),
+        queries=replicate == 4,
+        candidates=replicate < 4,
+        metric="euclidean",
+    )
+    expected = []
+    for query in (9, 10, 11):
+        distance = np.linalg.norm(features[:9] - features[query], axis=1)
+        truth = np.array(treatment[:9]) == treatment[query]
+        expected.append(average_precision_score(truth, -distance))
+    np.testing.assert_allclose(result.queries["average_precision"], expected)
+    assert result.value == pytest.approx(np.mean(expected))
+    assert result.queries["candidates"].tolist() == [9, 9, 9]
+    assert (result.n, result.total) == (3, 3)
+
+
+def test_random_profiles_score_at_chance() -> None:
+    rng = np.random.default_rng(0)
+    metadata = pd.DataFrame({TREATMENT: np.repeat([f"T{i}" for i in range(50)], 6)})
+    profiles = Profiles(metadata, rng.normal(size=(300, 20)), [f"f{i}" for i in range(20)])
+    result = mean_average_precision(profiles, label=TREATMENT, controls=None)
+    assert result.by_label.low < result.chance < result.by_label.high
+
+
+def test_broken_or_lonely_profiles_never_score_one() -> None:
+    """The cases EVL-01 and EVL-02."""
+    profiles = wells()
+    controls = controls_of(profiles)
+    features = profiles.features.copy()
+    features[3, 2] = np.nan
+    broken = profiles.with_features(features, profiles.names)
+    with pytest.raises(DataError, match="Treatment T3, Plate P3: c is nan"):
+        mean_average_precision(broken, label=TREATMENT, controls=controls)
+    features[3] = 0
+    with pytest.raises(DataError, match="cosine similarity is undefined"):
+        mean_average_precision(
+            profiles.with_features(features, profiles.names), label=TREATMENT, controls=controls
+        )
+    lonely = profiles.with_column(TREATMENT, ["alone", *profiles.values(TREATMENT)[1:]])
+    result = mean_average_precision(lonely, label=TREATMENT, controls=controls)
+    assert result.left_out.to_dict("records") == [
+        {"row": 0, "label": "alone", "reason": "no allowed partner"}
+    ]
+    assert "1 of 35 queries have no allowed partner, left out: alone" in result.notes
+    with pytest.raises(DataError, match="none of 35 queries"):
+        mean_average_precision(
+            profiles, label=TREATMENT, controls=controls, candidates=np.zeros(45, bool)
+        )
+    with pytest.raises(DataError, match="did you mean Metadata_Treatment"):
+        mean_average_precision(profiles, label="Metadata_Tratment", controls=None)
