@@ -46,7 +46,6 @@ setup(
         "pyarrow>=18",
         "tensorboard>=2.20",
         "matplotlib>=3.10",
-        "plotly>=6",
         "jinja2>=3.1",
     ],
     extras_require={

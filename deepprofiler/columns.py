@@ -1,4 +1,4 @@
-"""Columns of text: which hold images, what they lack, how their names are ordered and found."""
+"""Columns of text: which hold images, what they lack, how names are ordered and found."""
 
 from __future__ import annotations
 
@@ -161,59 +161,6 @@ def row_problems(
         )
         found.append((lines[row], message))
     return [f"{source} line {line}: {message}" for line, message in sorted(found)]
-
-
-def page_sources(
-    table: pd.DataFrame, channels: Sequence[str], pictures: Sequence[str]
-) -> list[tuple[tuple[str, int, int], ...]]:
-    """Find the path, page and number of pages of each channel, for each row.
-
-    Columns that name one file in a row are the pages of that file, in the order of ``pictures``,
-    which are all columns of images, whether they are ``channels`` or not.
-    """
-    places = [list(pictures).index(column) for column in channels]
-    sources = []
-    for row in zip(*(table[column].tolist() for column in pictures), strict=True):
-        if len(set(row)) == len(row):
-            sources.append(tuple([(row[place], 0, 1) for place in places]))
-        else:
-            counts = [(row[:place].count(row[place]), row.count(row[place])) for place in places]
-            names = [row[place] for place in places]
-            sources.append(tuple((name, *pages) for name, pages in zip(names, counts, strict=True)))
-    return sources
-
-
-def find_roles(
-    source: str,
-    columns: Sequence[str],
-    roles: Sequence[str],
-    named: Mapping[str, str | None],
-    prefix: str,
-) -> dict[str, str]:
-    """Find the columns that play roles: the named ones, else those called like the role.
-
-    Raises
-    ------
-    ConfigError
-        A named column does not exist; all such are listed.
-    """
-    found = {}
-    lines = []
-    for role in roles:
-        name = named.get(role)
-        candidates = [name, f"{prefix}{name}"] if name else [f"{prefix}{role.capitalize()}"]
-        present = [column for column in candidates if column in columns]
-        if present:
-            found[role] = str(present[0])
-        elif name:
-            close = nearest(name, columns) or nearest(f"{prefix}{name}", columns)
-            lines.append(
-                f"dataset.columns.{role} names `{name}`, which {source} does not have as a column "
-                f"of metadata{close}"
-            )
-    if lines:
-        raise ConfigError("\n".join(lines))
-    return found
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:

@@ -141,9 +141,6 @@ def _translate_key(key: str, value: Any, given: Mapping[str, Any]) -> tuple[Valu
     return {}, f"is ignored: {IGNORED.get(key) or sections[0]}"
 
 
-# -- keys that need more than another name ---------------------------------------------------
-
-
 def _label_field(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
     target = _target(given)
     if target is None or target == value:
@@ -227,10 +224,7 @@ def _alpha(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
 
 def _augmentations(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
     if value:
-        return {}, (
-            "is now `train.augment`: flips, turns and shifts; brightness and contrast are not "
-            "changed"
-        )
+        return {}, "is now `train.augment`: flips, turns, shifts, but no brightness or contrast"
     changed = {f"train.augment.{name}": off for name, off in _NO_AUGMENTATION.items()}
     return changed, "is now `train.augment`, all off"
 
@@ -239,10 +233,6 @@ def _schedule(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
     if value == "cosine":
         return {"train.schedule": "cosine"}, "is now `train.schedule`"
     return {}, "is ignored: steps are not offered, the rate stays at `train.learning_rate`"
-
-
-def _initialization(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
-    return {}, "is ignored: training begins with random weights"
 
 
 def _feature_layer(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
@@ -272,15 +262,11 @@ _SPECIAL: dict[str, _Handler] = {
     "train.model.crop_generator": _generator,
     "train.model.augmentations": _augmentations,
     "train.model.lr_schedule": _schedule,
-    "train.model.initialization": _initialization,
     "train.sampling.alpha": _alpha,
     "profile.feature_layer": _feature_layer,
     "profile.checkpoint": _checkpoint,
 }
 _WHOLE_VALUES = {"train.model.lr_schedule"}
-
-
-# -- nested dictionaries by dotted path -----------------------------------------------------
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

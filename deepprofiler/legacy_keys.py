@@ -86,6 +86,7 @@ IGNORED = {
     "prepare.outlines": "`locate --labels` writes the label images that `crops.mask` needs",
     "train.partition.training": "every site is trained on whose split value is not held out; "
     "leave the split blank where a site belongs to neither",
+    "train.model.initialization": "training begins with random weights",
     "train.model.metrics": "accuracy, per cell and per class, is always reported",
     "train.model.checkpoint_policy": "the last and the best epoch are kept",
     "train.model.params.feature_dim": OTHER_MODEL,

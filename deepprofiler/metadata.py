@@ -17,18 +17,17 @@ import pandas as pd
 
 from deepprofiler.columns import (
     check_channels,
-    find_roles,
     image_columns,
     listing,
     natural_ranks,
     nearest,
-    page_sources,
     prefixed,
     row_problems,
 )
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
-from deepprofiler.imaging.read import ImageFile
+from deepprofiler.roles import derive_roles, find_roles
+from deepprofiler.sites import Site, Well, page_sources
 from deepprofiler.tables import named_columns, read_table, report
 
 PREFIX = "Metadata_"
@@ -41,59 +40,6 @@ CELL = "Metadata_Cell"
 FLAG = "Metadata_Few_Cells"
 MEMBERS = "Metadata_Well_Count"
 POSITIVE = "positive"
-
-#: Roles that a column of the index may play; see ``dataset.columns`` of the configuration.
-ROLES = (
-    "label",
-    "treatment",
-    "compound",
-    "dose",
-    "mechanism",
-    "gene",
-    "batch",
-    "replicate",
-    "control",
-    "split",
-)
-
-
-@dataclass(frozen=True)
-class Site:
-    """One field of view.
-
-    Attributes
-    ----------
-    plate, well, site : str
-    line : int
-        Line of the index; the header is line 1.
-    images : Path
-        Folder that relative paths start from.
-    sources : tuple of (str, int, int)
-        Path, page and number of pages of each channel, in the index's order of channels.
-    """
-
-    plate: str
-    well: str
-    site: str
-    line: int
-    images: Path
-    sources: tuple[tuple[str, int, int], ...]
-
-    @property
-    def files(self) -> tuple[ImageFile, ...]:
-        """The files of the channels, in order; absolute paths stay as they are."""
-        # Made when asked for: half a million paths would take most of the time of reading.
-        return tuple(ImageFile(self.images / name, *pages) for name, *pages in self.sources)
-
-
-@dataclass(frozen=True)
-class Well:
-    """The sites of one well; ``line`` is that of the first site."""
-
-    plate: str
-    well: str
-    sites: tuple[Site, ...]
-    line: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,8 +257,15 @@ def read_index(
     table = table.iloc[order].reset_index(drop=True)
     lines = np.asarray(positions)[order].tolist()
     report(row_problems(path.name, table, lines, (PLATE, WELL, SITE), chosen))
-    roles = _find_roles(path.name, table, columns, pictures)
-    sites = _sites(table, lines, chosen, pictures, images)
+    metadata = [column for column in table.columns if column not in pictures]
+    roles = find_roles(path.name, metadata, columns, PREFIX)
+    roles, table = derive_roles(roles, table, TREATMENT, PLATE)
+    names = (table[column] for column in (PLATE, WELL, SITE))
+    sources = page_sources(table, chosen, pictures)
+    sites = [
+        Site(plate, well, site, line, images, source)
+        for plate, well, site, line, source in zip(*names, lines, sources, strict=True)
+    ]
     index = Index(path, table, chosen, roles, sites, notes, control)
     repeated = int(table[list(chosen)].duplicated(keep=False).sum())
     if repeated:
@@ -324,39 +277,3 @@ def read_index(
             f"{values}); see dataset.control"
         )
     return index
-
-
-def _find_roles(
-    source: str, table: pd.DataFrame, named: Mapping[str, str | None], pictures: list[str]
-) -> dict[str, str]:
-    """Find the column of each role; ``table`` gains a column of treatments where it can."""
-    known = [column for column in table.columns if column not in pictures]
-    roles = find_roles(source, known, ROLES, named, PREFIX)
-    if "treatment" not in roles and "compound" in roles:
-        roles["treatment"] = roles["compound"]
-        if "dose" in roles:
-            pairs = zip(table[roles["compound"]], table[roles["dose"]], strict=True)
-            joined = [f"{name} {dose}" if name and dose else name for name, dose in pairs]
-            table[TREATMENT] = pd.Series(joined, index=table.index, dtype=object)
-            roles["treatment"] = TREATMENT
-    for role, other in (("treatment", "label"), ("label", "treatment")):
-        if role not in roles and other in roles:
-            roles[role] = roles[other]
-    roles.setdefault("batch", PLATE)
-    return {role: roles[role] for role in ROLES if role in roles}
-
-
-def _sites(
-    table: pd.DataFrame,
-    lines: list[int],
-    channels: tuple[str, ...],
-    pictures: list[str],
-    images: Path,
-) -> list[Site]:
-    """Make the sites, one a row."""
-    sources = page_sources(table, channels, pictures)
-    named = [table[column].tolist() for column in (PLATE, WELL, SITE)]
-    return [
-        Site(plate, well, site, line, images, source)
-        for plate, well, site, line, source in zip(*named, lines, sources, strict=True)
-    ]

@@ -61,6 +61,11 @@ class Project:
         return self.root / "inputs" / "config"
 
     @property
+    def first_config_path(self) -> Path:
+        """Where ``setup`` writes a config, if there is none."""
+        return self.config_folder / "config.yaml"
+
+    @property
     def config_path(self) -> Path:
         """The config file: the named one, or the only one."""
         if self.config_name is not None:
@@ -100,6 +105,11 @@ class Project:
     def plugins_folder(self) -> Path:
         """Folder of the project's own plugins."""
         return self.root / "plugins"
+
+    @property
+    def plugin_folders(self) -> list[Path]:
+        """Folders of the project's own plugins, one for each kind."""
+        return [self.plugins_folder / kind for kind in ("models", "crop_generators")]
 
     def locations_path(self, site: Site) -> Path:
         """Cell locations of one site."""
@@ -204,9 +214,9 @@ class Project:
         """The checked configuration; translated keys of an original config are logged once."""
         import logging
 
-        from deepprofiler import config
+        from deepprofiler import config_file
 
-        values, notes = config.load(self.config_path)
+        values, notes = config_file.load(self.config_path)
         for note in notes:
             logging.getLogger(__name__).info("%s: %s", self.config_path.name, note)
         return values

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepprofiler import config
+from deepprofiler import config_file
+from deepprofiler.config import Config
 from deepprofiler.errors import ConfigError
 
 
-def load(folder: Path, text: str | bytes, name: str = "config.yaml") -> config.Config:
+def load(folder: Path, text: str | bytes, name: str = "config.yaml") -> Config:
     path = folder / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return config.load(path)[0]
+    return config_file.load(path)[0]
 
 
 def refuse(folder: Path, text: str | bytes, name: str = "config.yaml") -> str:
@@ -24,7 +25,7 @@ def refuse(folder: Path, text: str | bytes, name: str = "config.yaml") -> str:
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "{}", "train:\n  epochs: 10\n"])
 def test_every_key_has_a_default(tmp_path, text):
     found = load(tmp_path, text)
-    assert found == config.Config()
+    assert found == Config()
     assert found.crops.size == 128
     assert found.train.model.name == "resnet18"
     assert found.profile.layers == ("conv4a",)
@@ -102,7 +103,7 @@ def test_files_that_are_no_config(tmp_path):
     assert "holds a str" in refuse(tmp_path, "hello")
     assert "cannot be read as text" in refuse(tmp_path, b"train: \xff\xfe")
     with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
-        config.load(tmp_path / "none.yaml")
+        config_file.load(tmp_path / "none.yaml")
 
 
 def test_byte_order_mark_and_json(tmp_path):
@@ -141,4 +142,4 @@ def test_written_config_is_read_the_same(tmp_path):
 
 def test_values_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        config.Config().train.epochs = 3  # type: ignore[misc]
+        Config().train.epochs = 3  # type: ignore[misc]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from deepprofiler import config, legacy
+from deepprofiler import config_file, legacy
+from deepprofiler.config import Config
 from deepprofiler.errors import ConfigError
 from deepprofiler.metadata import read_index
 
@@ -153,7 +154,7 @@ def put(values: dict[str, Any], path: str, value: Any) -> None:
 def test_every_key(old, value, new, expected):
     values: dict[str, Any] = {"paths": {}}
     put(values, old, value)
-    found, notes = config.parse(values, "config.json")
+    found, notes = config_file.parse(values, "config.json")
     assert at(found, new) == expected
     assert sum(note.startswith(f"`{old}` ") for note in notes) == 1
 
@@ -199,7 +200,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def test_whole_original():
-    found, notes = config.parse(copy.deepcopy(ORIGINAL), "config.json")
+    found, notes = config_file.parse(copy.deepcopy(ORIGINAL), "config.json")
     assert found.dataset.channels == ("DNA", "ER")
     assert found.dataset.image_size == (520, 696)
     assert found.dataset.columns.control == "Treatment"
@@ -227,7 +228,7 @@ def test_whole_original():
 )
 def test_models(name, blocks, expected):
     values = {"train": {"model": {"name": name, "params": {"conv_blocks": blocks}}}}
-    found, _ = config.parse(values, "config.json")
+    found, _ = config_file.parse(values, "config.json")
     assert found.train.model.name == expected
     assert found.train.model.params == {}
 
@@ -235,7 +236,7 @@ def test_models(name, blocks, expected):
 def test_target_beside_the_label_field():
     values = copy.deepcopy(ORIGINAL)
     values["train"]["partition"]["targets"] = ["Gene", "Allele"]
-    found, notes = config.parse(values, "config.json")
+    found, notes = config_file.parse(values, "config.json")
     assert found.dataset.columns.label == "Gene"
     assert found.dataset.columns.treatment == "Treatment"
     assert found.dataset.columns.control == "Treatment"
@@ -245,14 +246,14 @@ def test_target_beside_the_label_field():
 def test_mixup_parameter():
     values = copy.deepcopy(ORIGINAL)
     values["train"]["model"]["crop_generator"] = "mixup_crop_generator"
-    found, _ = config.parse(values, "config.json")
+    found, _ = config_file.parse(values, "config.json")
     assert found.train.generator.params == {"alpha": 0.2}
 
 
 def test_without_compression_nothing_is_corrected():
     values = copy.deepcopy(ORIGINAL)
     del values["prepare"]["compression"]
-    found, notes = config.parse(values, "config.json")
+    found, notes = config_file.parse(values, "config.json")
     assert not found.prepare.illumination
     assert not found.prepare.compress
     assert any("not corrected" in note for note in notes)
@@ -261,7 +262,7 @@ def test_without_compression_nothing_is_corrected():
 def test_own_keys_beside_the_original_win():
     values = copy.deepcopy(ORIGINAL)
     values["crops"] = {"rescale": "legacy-0.3", "size": 64}
-    found, _ = config.parse(values, "config.json")
+    found, _ = config_file.parse(values, "config.json")
     assert found.crops.rescale == "legacy-0.3"
     assert found.crops.size == 64
 
@@ -274,7 +275,7 @@ def test_old_names_and_unknown_keys_in_one_message():
     partition["training_values"] = partition.pop("training")
     partition["validation_values"] = partition.pop("validation")
     del values["train"]["model"]["params"]["label_smoothing"]
-    found, notes = config.parse(copy.deepcopy(values), "config.json")
+    found, notes = config_file.parse(copy.deepcopy(values), "config.json")
     assert found.train.label_smoothing == 0
     assert found.train.validation.values == ("1",)
     for name in ("train.sampling.queue_size", "train.partition.training_values"):
@@ -283,7 +284,7 @@ def test_old_names_and_unknown_keys_in_one_message():
     values["dataset"]["metadata"]["lable_field"] = "x"
     values["train"]["model"]["epochs"] = "many"
     with pytest.raises(ConfigError) as caught:
-        config.parse(values, "config.json")
+        config_file.parse(values, "config.json")
     message = str(caught.value)
     assert message.startswith("config.json: 3 problem(s)")
     assert "trian: unknown key; nearest is `train`" in message
@@ -304,12 +305,12 @@ def test_what_would_give_other_results_is_refused(key, value):
     values = copy.deepcopy(ORIGINAL)
     put(values, key, value)
     with pytest.raises(ConfigError, match=f"1 problem.*\n  {key}: .*; found {value!r}"):
-        config.parse(values, "config.json")
+        config_file.parse(values, "config.json")
 
 
 def test_own_configs_are_not_taken_for_the_originals():
     assert not legacy.is_original({})
-    assert not legacy.is_original(config.Config().model_dump())
+    assert not legacy.is_original(Config().model_dump())
     assert not legacy.is_original({"dataset": {"images": 3}, "train": None, "profile": []})
     assert legacy.is_original(ORIGINAL)
 
@@ -318,7 +319,7 @@ def test_the_originals_own_files(shared_data):
     folder = shared_data / "original_deepprofiler" / "inputs"
     for name, compress in (("prep.json", True), ("effnet.json", False)):
         path = folder / "config" / name
-        found, notes = config.load(path)
+        found, notes = config_file.load(path)
         assert len(notes) == len(leaves(json.loads(path.read_text())))
         assert found.prepare.compress is found.prepare.illumination is compress
         assert found.train.model.name == "efficientnet_b0"

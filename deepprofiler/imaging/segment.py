@@ -28,7 +28,7 @@ _SEED_SMOOTHING = 0.05
 _NECK = 0.05
 # A pixel does belong to its nucleus if it is brighter than this share of the nucleus's own mean:
 # the outline of a bright nucleus is not drawn in its glare, nor that of a dim one left out.
-_OWN = 0.6
+_OWN = 0.5
 # A nucleus is so many times brighter than the rim just outside of it, which a lump of stained
 # cytoplasm is not; the rim's width is a share of a typical diameter.
 _ABOVE_RIM = 2.0

@@ -121,8 +121,8 @@ class Normalizer(ABC):
             group = f"{spoken(self.group_ or '')} {value!r}"
             raise DataError(
                 f"{type(self).__name__} was not fitted for {group}, only for "
-                f"{', '.join(map(str, self.maps_))}: no profile of that group took part in the fit. Lower min_cells or "
-                "leave the group out"
+                f"{', '.join(map(str, self.maps_))}: no profile of that group took part in "
+                "the fit. Lower min_cells, or leave the group out"
             )
         return self.maps_[value]
 

@@ -163,7 +163,8 @@ def _frame(
     dx = np.arange(left, right, dtype=np.float32)[None, :] - x
     dy = np.arange(top, bottom, dtype=np.float32)[:, None] - y
     box = (slice(top, bottom), slice(left, right))
-    return box, (c * dx + s * dy) / long, (c * dy - s * dx) / short
+    u, v = (c * dx + s * dy) / long, (c * dy - s * dx) / short
+    return box, u.astype(np.float32, copy=False), v.astype(np.float32, copy=False)
 
 
 def _texture(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> Image:

@@ -31,7 +31,7 @@ def draw_site(
         well.phenotype, well.cells, screen.image_size, screen.pixel_size, screen.cell_spread, rng
     )
     signal = render(cells, screen.channels, screen.image_size, screen.pixel_size, rng)
-    blur = nuisance.blur * np.exp(rng.normal(0, nuisance.blur_spread)) / screen.pixel_size
+    blur = batch.blur * np.exp(rng.normal(0, nuisance.site_blur)) / screen.pixel_size
     light = vignette(screen.image_size, nuisance.vignetting)
     image = np.empty(signal.shape, np.uint16)
     for channel in range(signal.shape[2]):

@@ -48,9 +48,10 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Batch:
-    """One week: gain (factor) and background (grey levels) of each channel."""
+    """One week: blur (µm), and gain (factor) and background (grey levels) of each channel."""
 
     name: str
+    blur: float
     gain: tuple[float, ...]
     background: tuple[float, ...]
 
@@ -128,7 +129,8 @@ def plan(screen: Screen, seed: int) -> Plan:
         C = len(screen.channels)
         gain = np.exp(rng.normal(0, nuisance.batch_gain, C))
         background = nuisance.background * np.exp(rng.normal(0, nuisance.batch_background, C))
-        batches.append(Batch(f"Week{number + 1}", tuple(gain), tuple(background)))
+        blur = nuisance.blur * np.exp(rng.normal(0, nuisance.batch_blur))
+        batches.append(Batch(f"Week{number + 1}", float(blur), tuple(gain), tuple(background)))
         given = [treatments[0]] * screen.controls
         given += [treatment for treatment in treatments[1:] if number in treatment.batches]
         places = rng.permutation(screen.plate_shape[0] * screen.plate_shape[1])[: len(given)]

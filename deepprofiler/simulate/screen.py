@@ -31,8 +31,9 @@ class Nuisance:
         Grey levels of the camera without light.
     blur : float
         Standard deviation of the point spread in focus, µm.
-    blur_spread : float
-        Standard deviation, between sites, of the logarithm of the point spread.
+    batch_blur, site_blur : float
+        Standard deviation, between batches and between sites, of the logarithm of the point
+        spread.
     column_gain : float
         Relative rise of every stain from a plate's first to its last column.
     edge_cells : float
@@ -51,7 +52,8 @@ class Nuisance:
     background: float = 400.0
     offset: float = 200.0
     blur: float = 0.7
-    blur_spread: float = 0.25
+    batch_blur: float = 0.2
+    site_blur: float = 0.25
     column_gain: float = 0.15
     edge_cells: float = 0.75
     count_spread: float = 0.25
@@ -154,6 +156,8 @@ class Screen:
             problems.append(f"batches_per_compound must lie in 1 to {self.batches}")
         if self.controls < 4:
             problems.append(f"{self.controls} controls a plate; 4 or more are needed")
+        if not 1 <= self.plate_shape[0] <= 26:
+            problems.append(f"{self.plate_shape[0]} rows on a plate; A to Z name 26")
         if not problems:
             rows, columns = self.plate_shape
             wells = self.controls + max(len(tested) for tested in schedule(self)) * len(self.doses)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
+from deepprofiler.metadata import PREFIX
 from deepprofiler.parallel import ordered_map
 from deepprofiler.project import Project
 from deepprofiler.simulate.microscope import draw_site
@@ -24,7 +25,6 @@ from deepprofiler.simulate.plan import Batch, Plan, Site, Treatment, plan
 from deepprofiler.simulate.screen import Screen
 
 _LOCATION = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
-_PREFIX = "Metadata_"
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ def simulate(
     """Write a screen with known mechanisms and known nuisance.
 
     In ``folder``: ``inputs/images/<plate>/<well>-<site>-<channel>.tif`` (16 bits, deflate),
-    ``inputs/metadata/index.csv``, ``inputs/config/config.yaml``, and beside them, for tests and
-    for the curious, ``inputs/truth``: ``screen.yaml`` (settings and seed), ``treatments.csv`` →
-    ``truth.csv`` (fate, strength and parameters of each treatment), ``batches.csv`` (gain and
-    background), ``sites.csv`` (cells, blur, gain) and ``locations/`` (each cell's place and
-    areas). The index is written last.
+    ``inputs/metadata/index.csv`` (written last) and ``inputs/config/config.yaml``. What no stage
+    reads is in ``inputs/truth``: ``screen.yaml`` (settings and seed), ``truth.csv`` (fate,
+    strength and parameters of each treatment), ``batches.csv`` (gain, background, blur),
+    ``sites.csv`` (cells, blur in pixels, gain) and ``locations`` (place and areas of each cell).
 
     Parameters
     ----------
@@ -163,7 +162,7 @@ def _claim(index: Path, record: Path, text: str) -> None:
 def _config(screen: Screen) -> str:
     """A short config; every other key keeps its default."""
     sections = {
-        "dataset": {"channels": list(screen.channels), "control": "negative", "seed": 0},
+        "dataset": {"channels": list(screen.channels)},
         "crops": {"size": screen.crop_size},
         "train": {
             "epochs": screen.epochs,
@@ -194,11 +193,11 @@ def _index_row(site: Site, screen: Screen, planned: Plan) -> dict[str, Any]:
         "Split": int(well.replicate == screen.plates - 1),
     }
     return {
-        f"{_PREFIX}Plate": well.plate,
-        f"{_PREFIX}Well": well.well,
-        f"{_PREFIX}Site": site.name,
+        f"{PREFIX}Plate": well.plate,
+        f"{PREFIX}Well": well.well,
+        f"{PREFIX}Site": site.name,
         **{channel: _image_name(site, channel).as_posix() for channel in screen.channels},
-        **{f"{_PREFIX}{name}": value for name, value in metadata.items()},
+        **{f"{PREFIX}{name}": value for name, value in metadata.items()},
     }
 
 
@@ -211,7 +210,15 @@ def _treatment_row(treatment: Treatment) -> dict[str, Any]:
 
 def _batch_rows(planned: Plan, channels: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        _rounded({"batch": batch.name, "channel": channel, "gain": gain, "background": background})
+        _rounded(
+            {
+                "batch": batch.name,
+                "channel": channel,
+                "gain": gain,
+                "background": background,
+                "blur": batch.blur,
+            }
+        )
         for batch in planned.batches
         for channel, gain, background in zip(channels, batch.gain, batch.background, strict=True)
     ]

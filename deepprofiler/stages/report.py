@@ -6,28 +6,25 @@ from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from deepprofiler.imaging import illumination
-from deepprofiler.learning.cells import CellStore
-from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE, WELL, Index
-from deepprofiler.profiling import pictures, plates, plot
+from deepprofiler.metadata import COUNT, FLAG, PLATE, Index
+from deepprofiler.profiling import plot
 from deepprofiler.profiling.accuracy import Accuracy
 from deepprofiler.profiling.chain import Chain
 from deepprofiler.profiling.embed import tsne
-from deepprofiler.profiling.figures import save
 from deepprofiler.profiling.findings import Comparison, Estimate, LeftOut, Method, Metric
 from deepprofiler.profiling.neighbours import nearest_profiles
 from deepprofiler.profiling.profiles import PREFIX, Profiles
 from deepprofiler.profiling.report import Neighbours, Picture, Points, Report, Section, write
 from deepprofiler.project import Project
+from deepprofiler.stages.drawings import Drawings
 from deepprofiler.stages.outcome import read_failures
 from deepprofiler.stages.scores import Scores, negative_rows, treatments_of
 from deepprofiler.stages.wells import Gathered
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 _MONTAGE_ROWS, _MONTAGE_COLUMNS = 16, 10
 _PLATES_SHOWN = 12
@@ -81,8 +78,7 @@ class _Page:
         self.chain = chain
         self.methods = methods
         self.seed = project.config.dataset.seed
-        paths = [project.store_path(plate) for plate in self.index.plates]
-        self.store = CellStore(paths) if all(path.exists() for path in paths) else None
+        self.drawings = Drawings(project, gathered)
 
     def report(self) -> Report:
         """Put all parts together."""
@@ -96,12 +92,12 @@ class _Page:
                     f"{len(index.sites)} sites in {len(counts)} wells on "
                     f"{len(index.plates)} plates.",
                 ),
-                tuple(self._screen()),
+                tuple(self.drawings.screen()),
             ),
-            Section("Cells by treatment", self._about_cells(), tuple(self._cells())),
-            Section("Training", (), tuple(self._training())),
+            Section("Cells by treatment", self._about_cells(), tuple(self.drawings.cells())),
+            Section("Training", (), tuple(self.drawings.training())),
             Section("Where the profiles lie", tuple(self.chain.notes_), tuple(embedding)),
-            Section("Matching", self._notes(), tuple(self._confusions())),
+            Section("Matching", self._notes(), tuple(self.drawings.confusions(self.methods[0]))),
         )
         origin = self.gathered.origin
         return Report(
@@ -179,108 +175,15 @@ class _Page:
         ]
         return pd.DataFrame([vars(row) for row in rows]) if rows else None
 
+    def _about_cells(self) -> tuple[str, ...]:
+        if self.drawings.store is None:
+            return ("No crops were exported, so none are shown; `export-sc` makes them.",)
+        return ()
+
     def _notes(self) -> tuple[str, ...]:
         first = self.methods[0]
         said = [f"{result}. {'; '.join(result.notes)}" for result in first.results.values()]
         return tuple(said + [f"{name}: {why}" for name, why in first.undefined.items()])
-
-    def _screen(self) -> Iterator[Picture]:
-        counts = self.gathered.counts
-        shown = counts[counts[PLATE].isin(self.index.plates[:_PLATES_SHOWN])]
-        figure = plates.plate_map(
-            shown[PLATE].tolist(),
-            shown[WELL].tolist(),
-            shown[COUNT].to_numpy(),
-            quantity="cells",
-            flagged=shown[FLAG].to_numpy(bool),
-            flag=f"fewer than {self.project.config.analyze.min_cells} cells",
-        )
-        more = len(self.index.plates) - _PLATES_SHOWN
-        rest = f"; {more} more plates are in the data" if more > 0 else ""
-        yield self._picture(
-            "Cells a well", f"Number of cells{rest}.", figure, "cell-counts", counts
-        )
-        paths = {
-            plate: self.project.illumination_path(plate)
-            for plate in self.index.plates[: _PLATES_SHOWN // 2]
-        }
-        found = {name: illumination.load(path) for name, path in paths.items() if path.exists()}
-        if found:
-            functions = {name: value.function for name, value in found.items()}
-            data = pd.DataFrame(
-                {
-                    "plate": name,
-                    "channel": channel,
-                    "largest": float(value.function[:, :, position].max()),
-                    "lower_percentile": value.percentiles[position, 0],
-                    "upper_percentile": value.percentiles[position, 1],
-                }
-                for name, value in found.items()
-                for position, channel in enumerate(value.channels)
-            )
-            figure = pictures.illumination(functions, self.index.channels)
-            text = "How much brighter than its dimmest part each place of the image is lit."
-            yield self._picture("Illumination", text, figure, "illumination", data)
-
-    def _about_cells(self) -> tuple[str, ...]:
-        if self.store is None:
-            return ("No crops were exported, so none are shown; `export-sc` makes them.",)
-        return ()
-
-    def _cells(self) -> Iterator[Picture]:
-        if self.store is None or not self.index.has("treatment"):
-            return
-        sample = self.gathered.sample
-        names = sample.values(self.index.roles["treatment"]).astype(str)
-        chosen: list[int] = []
-        treatments = list(dict.fromkeys(sorted(names)))
-        for name in treatments[:_MONTAGE_ROWS]:
-            chosen += np.flatnonzero(names == name)[:_MONTAGE_COLUMNS].tolist()
-        part = sample.subset(np.array(chosen))
-        crops, ranges, there = self._crops(part)
-        shown = names[np.array(chosen)][there].tolist()
-        if not shown:
-            return
-        figure = pictures.montage(
-            crops, shown, ranges=ranges, channels=self.index.channels, columns=_MONTAGE_COLUMNS
-        )
-        text = f"Cells drawn at random, {min(len(treatments), _MONTAGE_ROWS)} of "
-        text += f"{len(treatments)} treatments."
-        data = part.metadata[there].reset_index(drop=True)
-        yield self._picture("Examples", text, figure, "montage", data)
-
-    def _crops(self, cells: Profiles) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Crops (n, M, M, C) float32 in image intensities, their ranges, and which were found."""
-        assert self.store is not None
-        keys = ["plate", "well", "site", "cell"]
-        known = pd.MultiIndex.from_frame(self.store.table[keys])
-        wanted = pd.MultiIndex.from_frame(cells.metadata[[PLATE, WELL, SITE, CELL]])
-        rows = known.get_indexer(wanted)
-        there = rows >= 0
-        pixels, low, high = self.store.gather(rows[there])
-        low, high = low[:, None, None], high[:, None, None]
-        crops = pixels.astype(np.float32) * ((high - low) / 255) + low
-        by_plate = self._ranges(crops, cells.values(PLATE)[there])
-        return crops, by_plate, there
-
-    def _ranges(self, crops: np.ndarray, names: np.ndarray) -> np.ndarray:
-        """Intensities shown as black and as full colour, (n, C, 2), the same for a whole plate."""
-        ranges = np.empty((len(crops), crops.shape[-1], 2), np.float32)
-        for plate in set(names):
-            rows = names == plate
-            ranges[rows] = np.percentile(crops[rows], [1, 99.7], axis=(0, 1, 2)).T
-        return ranges
-
-    def _training(self) -> Iterator[Picture]:
-        path = self.project.history_path
-        if not path.exists():
-            return
-        history = pd.read_csv(path)
-        kept = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_accuracy"]
-        drawn = history[[name for name in kept if name in history]]
-        figure = plot.training_curves(drawn)
-        text = "The auxiliary task: telling treatments apart, cell by cell."
-        yield self._picture("Training", text, figure, "training", history)
 
     def _views(self) -> tuple[list[Points], list[Picture]]:
         """Interactive views and printed pictures of wells, treatments and cells."""
@@ -302,9 +205,8 @@ class _Page:
             if found.perplexity:
                 about += f"; perplexity {found.perplexity:.3g}, seed {self.seed}"
             columns = profiles.metadata.rename(columns=lambda text: text.removeprefix(PREFIX))
-            views.append(
-                Points(name, found.points, about, columns, self._thumbnails(name, profiles))
-            )
+            thumbnails = self.drawings.thumbnails(profiles) if name == "cells" else None
+            views.append(Points(name, found.points, about, columns, thumbnails))
             values = profiles.values(colour) if colour in profiles.metadata else None
             if values is not None:
                 what = colour.removeprefix(PREFIX).lower()
@@ -313,38 +215,11 @@ class _Page:
                 )
                 data = profiles.metadata.assign(x=found.points[:, 0], y=found.points[:, 1])
                 drawn.append(
-                    self._picture(f"Map of {name}", about + ".", figure, f"map-{name}", data)
+                    self.drawings.picture(
+                        f"Map of {name}", about + ".", figure, f"map-{name}", data
+                    )
                 )
         return views, drawn
-
-    def _thumbnails(self, name: str, profiles: Profiles) -> np.ndarray | None:
-        if name != "cells" or self.store is None:
-            return None
-        crops, ranges, there = self._crops(profiles)
-        if not there.any():
-            return None
-        size = self.project.config.crops.size
-        first = (crops.shape[1] - size) // 2
-        crops = crops[:, first : first + size, first : first + size]
-        shown = np.zeros((len(profiles), size, size, 3), np.uint8)
-        shown[there] = pictures.composite(crops, ranges)
-        return shown
-
-    def _confusions(self) -> Iterator[Picture]:
-        for name, result in self.methods[0].results.items():
-            table = result.confusion
-            labels = sorted({*map(str, table.index), *map(str, table.columns)})
-            if len(labels) > 60:
-                continue
-            square = table.rename(index=str, columns=str).reindex(
-                index=labels, columns=labels, fill_value=0.0
-            )
-            figure = plot.confusion_matrix(
-                square.to_numpy(), labels, truth="truth", prediction="nearest neighbour"
-            )
-            text = f"{name}: what the nearest neighbours of each row belong to."
-            file = "confusion-" + name.lower().replace(" ", "-")
-            yield self._picture(f"Confusions, {name}", text, figure, file, square.reset_index())
 
     def _neighbours(self) -> Neighbours | None:
         index = self.index
@@ -371,12 +246,6 @@ class _Page:
         )
         what = group.removeprefix(PREFIX).lower() if group else "group"
         return Neighbours(table, what, "cosine similarity")
-
-    def _picture(
-        self, title: str, caption: str, figure: Figure, name: str, data: pd.DataFrame
-    ) -> Picture:
-        saved = save(figure, self.project.report_folder, name, data)
-        return Picture(title, caption, saved.png, saved.data)
 
 
 def _estimate(result: Accuracy) -> Estimate:

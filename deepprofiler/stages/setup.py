@@ -15,17 +15,15 @@ def setup(project: Project) -> Outcome:
         project.images_folder,
         project.locations_folder,
         project.outputs,
-        project.plugins_folder / "models",
-        project.plugins_folder / "crop_generators",
+        *project.plugin_folders,
     ]
     made = [folder for folder in folders if not folder.is_dir()]
     for folder in made:
         folder.mkdir(parents=True)
     if not any(project.config_folder.iterdir()):
-        config = project.config_folder / "config.yaml"
-        with replacing(config) as temporary:
+        with replacing(project.first_config_path) as temporary:
             temporary.write_text(_FIRST_CONFIG, encoding="utf-8")
-        made.append(config)
+        made.append(project.first_config_path)
     return Outcome(
         "setup",
         wrote=[str(path) for path in made],
@@ -51,7 +49,7 @@ def split(project: Project, parts: int) -> Outcome:
 
 
 _FIRST_CONFIG = """\
-# All keys and their defaults: docs/reference/config.md
+# All keys and their defaults: docs/config.md
 dataset:
   # channels: [DNA, ER, AGP]     # columns of inputs/metadata/index.csv; default: every image column
   # control: negative            # value of Metadata_Control that marks negative controls

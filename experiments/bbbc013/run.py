@@ -21,9 +21,10 @@ import yaml
 from figures import Figures
 
 from deepprofiler.progress import start_logging
-from deepprofiler.project import Project, setup
+from deepprofiler.project import Project
 from deepprofiler.stages.profile import profile
 from deepprofiler.stages.run import run
+from deepprofiler.stages.setup import setup
 from deepprofiler.stages.train import train
 
 CONFIG = {

@@ -1,0 +1,108 @@
+"""Which column of the index plays which role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from deepprofiler.columns import nearest
+from deepprofiler.errors import ConfigError
+
+#: All roles; ``dataset.columns`` of the configuration has a key for each.
+ROLES = (
+    "label",
+    "treatment",
+    "compound",
+    "dose",
+    "mechanism",
+    "gene",
+    "batch",
+    "replicate",
+    "control",
+    "split",
+)
+
+
+def find_roles(
+    source: str,
+    columns: Sequence[str],
+    named: Mapping[str, str | None],
+    prefix: str,
+) -> dict[str, str]:
+    """Find the columns that play roles: the named ones, else those called like the role.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file, for errors.
+    columns : sequence of str
+        Columns that may play a role.
+    named : mapping
+        Role to the column that plays it, with or without ``prefix``; None is no name.
+    prefix : str
+        What the columns' names begin with.
+
+    Returns
+    -------
+    dict
+        Role to column.
+
+    Raises
+    ------
+    ConfigError
+        A named column does not exist; all such are listed.
+    """
+    found = {}
+    lines = []
+    for role in ROLES:
+        name = named.get(role)
+        candidates = [name, f"{prefix}{name}"] if name else [f"{prefix}{role.capitalize()}"]
+        present = [column for column in candidates if column in columns]
+        if present:
+            found[role] = str(present[0])
+        elif name:
+            close = nearest(name, columns) or nearest(f"{prefix}{name}", columns)
+            lines.append(
+                f"dataset.columns.{role} names `{name}`, which {source} does not have as a column "
+                f"of metadata{close}"
+            )
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return found
+
+
+def derive_roles(
+    roles: Mapping[str, str], table: pd.DataFrame, treatment: str, batch: str
+) -> tuple[dict[str, str], pd.DataFrame]:
+    """Add the roles that follow from others.
+
+    A treatment is a compound at a dose, else the label; the label is the treatment.
+
+    Parameters
+    ----------
+    roles : mapping
+        Role to column.
+    table : DataFrame
+        Text.
+    treatment : str
+        Name of the column that is added where compound and dose are joined.
+    batch : str
+        Column that plays the batch where none does.
+
+    Returns
+    -------
+    roles : dict
+        In the order of ``ROLES``.
+    table : DataFrame
+    """
+    found = {"batch": batch, **roles}
+    if "treatment" not in found and {"compound", "dose"} <= found.keys():
+        pairs = zip(table[found["compound"]], table[found["dose"]], strict=True)
+        joined = [f"{name} {dose}" if name and dose else name for name, dose in pairs]
+        table = table.assign(**{treatment: pd.Series(joined, index=table.index, dtype=object)})
+        found["treatment"] = treatment
+    for role, other in (("treatment", "compound"), ("treatment", "label"), ("label", "treatment")):
+        if role not in found and other in found:
+            found[role] = found[other]
+    return {role: found[role] for role in ROLES if role in found}, table

@@ -1,0 +1,178 @@
+"""The pictures of the report, saved as PNG and SVG with their data as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.imaging import illumination
+from deepprofiler.learning.cells import CellStore
+from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE, WELL
+from deepprofiler.profiling import pictures, plates, plot
+from deepprofiler.profiling.figures import save
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.report import Picture
+from deepprofiler.project import Project
+from deepprofiler.stages.scores import Scores
+from deepprofiler.stages.wells import Gathered
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MONTAGE_ROWS, _MONTAGE_COLUMNS = 16, 10
+_PLATES_SHOWN = 12
+_CLASSES_SHOWN = 60
+# Percentiles of a plate's crops that are shown as black and as full colour.
+_BLACK, _FULL = 1, 99.7
+
+
+class Drawings:
+    """Draws an experiment.
+
+    Parameters
+    ----------
+    project : Project
+    gathered : Gathered
+    """
+
+    def __init__(self, project: Project, gathered: Gathered):
+        self.project = project
+        self.index = project.index
+        self.gathered = gathered
+        paths = [project.store_path(plate) for plate in self.index.plates]
+        self.store = CellStore(paths) if all(path.exists() for path in paths) else None
+
+    def screen(self) -> Iterator[Picture]:
+        """Cell counts on the plates, and the illumination functions."""
+        counts = self.gathered.counts
+        shown = counts[counts[PLATE].isin(self.index.plates[:_PLATES_SHOWN])]
+        figure = plates.plate_map(
+            shown[PLATE].tolist(),
+            shown[WELL].tolist(),
+            shown[COUNT].to_numpy(),
+            quantity="cells",
+            flagged=shown[FLAG].to_numpy(bool),
+            flag=f"fewer than {self.project.config.analyze.min_cells} cells",
+        )
+        more = len(self.index.plates) - _PLATES_SHOWN
+        rest = f"; {more} more plates are in the data" if more > 0 else ""
+        yield self.picture("Cells a well", f"Number of cells{rest}.", figure, "cell-counts", counts)
+        paths = {
+            plate: self.project.illumination_path(plate)
+            for plate in self.index.plates[: _PLATES_SHOWN // 2]
+        }
+        found = {name: illumination.load(path) for name, path in paths.items() if path.exists()}
+        if found:
+            functions = {name: value.function for name, value in found.items()}
+            data = pd.DataFrame(
+                {
+                    "plate": name,
+                    "channel": channel,
+                    "largest": float(value.function[:, :, position].max()),
+                    "lower_percentile": value.percentiles[position, 0],
+                    "upper_percentile": value.percentiles[position, 1],
+                }
+                for name, value in found.items()
+                for position, channel in enumerate(value.channels)
+            )
+            figure = pictures.illumination(functions, self.index.channels)
+            text = "How much brighter than its dimmest part each place of the image is lit."
+            yield self.picture("Illumination", text, figure, "illumination", data)
+
+    def cells(self) -> Iterator[Picture]:
+        """Example cells of each treatment."""
+        if self.store is None or not self.index.has("treatment"):
+            return
+        sample = self.gathered.sample
+        names = sample.values(self.index.roles["treatment"]).astype(str)
+        chosen: list[int] = []
+        treatments = list(dict.fromkeys(sorted(names)))
+        for name in treatments[:_MONTAGE_ROWS]:
+            chosen += np.flatnonzero(names == name)[:_MONTAGE_COLUMNS].tolist()
+        part = sample.subset(np.array(chosen))
+        crops, ranges, there = self._crops(part)
+        shown = names[np.array(chosen)][there].tolist()
+        if not shown:
+            return
+        figure = pictures.montage(
+            crops, shown, ranges=ranges, channels=self.index.channels, columns=_MONTAGE_COLUMNS
+        )
+        text = f"Cells drawn at random, {min(len(treatments), _MONTAGE_ROWS)} of "
+        text += f"{len(treatments)} treatments."
+        data = part.metadata[there].reset_index(drop=True)
+        yield self.picture("Examples", text, figure, "montage", data)
+
+    def _crops(self, cells: Profiles) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Crops (n, M, M, C) float32 in image intensities, their ranges, and which were found."""
+        assert self.store is not None
+        keys = ["plate", "well", "site", "cell"]
+        known = pd.MultiIndex.from_frame(self.store.table[keys])
+        wanted = pd.MultiIndex.from_frame(cells.metadata[[PLATE, WELL, SITE, CELL]])
+        rows = known.get_indexer(wanted)
+        there = rows >= 0
+        pixels, low, high = self.store.gather(rows[there])
+        low, high = low[:, None, None], high[:, None, None]
+        crops = pixels.astype(np.float32) * ((high - low) / 255) + low
+        by_plate = self._ranges(crops, cells.values(PLATE)[there])
+        return crops, by_plate, there
+
+    def _ranges(self, crops: np.ndarray, names: np.ndarray) -> np.ndarray:
+        """Intensities shown as black and as full colour, (n, C, 2), the same for a whole plate."""
+        ranges = np.empty((len(crops), crops.shape[-1], 2), np.float32)
+        for plate in set(names):
+            rows = names == plate
+            ranges[rows] = np.percentile(crops[rows], [_BLACK, _FULL], axis=(0, 1, 2)).T
+        return ranges
+
+    def training(self) -> Iterator[Picture]:
+        """Loss and accuracy by epoch."""
+        path = self.project.history_path
+        if not path.exists():
+            return
+        history = pd.read_csv(path)
+        kept = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_accuracy"]
+        drawn = history[[name for name in kept if name in history]]
+        figure = plot.training_curves(drawn)
+        text = "The auxiliary task: telling treatments apart, cell by cell."
+        yield self.picture("Training", text, figure, "training", history)
+
+    def thumbnails(self, profiles: Profiles) -> np.ndarray | None:
+        """Colour pictures (n, S, S, 3) uint8 of cells; None where there are no crops."""
+        if self.store is None:
+            return None
+        crops, ranges, there = self._crops(profiles)
+        if not there.any():
+            return None
+        size = self.project.config.crops.size
+        first = (crops.shape[1] - size) // 2
+        crops = crops[:, first : first + size, first : first + size]
+        shown = np.zeros((len(profiles), size, size, 3), np.uint8)
+        shown[there] = pictures.composite(crops, ranges)
+        return shown
+
+    def confusions(self, method: Scores) -> Iterator[Picture]:
+        """Confusion matrix of each accuracy."""
+        for name, result in method.results.items():
+            table = result.confusion
+            labels = sorted({*map(str, table.index), *map(str, table.columns)})
+            if len(labels) > _CLASSES_SHOWN:
+                continue
+            square = table.rename(index=str, columns=str).reindex(
+                index=labels, columns=labels, fill_value=0.0
+            )
+            figure = plot.confusion_matrix(
+                square.to_numpy(), labels, truth="truth", prediction="nearest neighbour"
+            )
+            text = f"{name}: what the nearest neighbours of each row belong to."
+            file = "confusion-" + name.lower().replace(" ", "-")
+            yield self.picture(f"Confusions, {name}", text, figure, file, square.reset_index())
+
+    def picture(
+        self, title: str, caption: str, figure: Figure, name: str, data: pd.DataFrame
+    ) -> Picture:
+        """Save a figure and its data."""
+        saved = save(figure, self.project.report_folder, name, data)
+        return Picture(title, caption, saved.png, saved.data)
