@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from deepprofiler.project import Project
     from deepprofiler.stages.outcome import Outcome
 
+# What the file system may refuse and a user can mend; every other OSError is a bug.
+_MENDABLE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write there"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run again to go on"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "move away the file that is in the way"),
+    errno.EISDIR: "move away the folder that is in the way",
+    errno.ENAMETOOLONG: "choose shorter names",
+}
 _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 
 
@@ -30,7 +40,7 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 )
 @click.option("--metadata", default="index.csv", show_default=True, help="File in inputs/metadata.")
 @click.option("--strict", is_flag=True, help="Stop at the first site that cannot be used.")
-@click.option("--quiet", is_flag=True, help="Only warnings and errors.")
+@click.option("--quiet", is_flag=True, help="No progress and no log but warnings.")
 @click.option("--verbose", is_flag=True, help="Details as well.")
 @click.version_option(__version__, prog_name="deepprofiler")
 @click.pass_context
@@ -84,9 +94,10 @@ def _finish(outcome: Outcome) -> None:
 @click.pass_context
 def setup(context: click.Context) -> None:
     """Make the folders of a project and a first config."""
+    project = _project(context)
     from deepprofiler.stages.setup import setup
 
-    _finish(setup(_project(context)))
+    _finish(setup(project))
 
 
 @cli.command()
@@ -97,27 +108,30 @@ def setup(context: click.Context) -> None:
 @click.pass_context
 def simulate(context: click.Context, seed: int, screen: str) -> None:
     """Write a screen with known mechanisms and known nuisance."""
+    project = _project(context)
     from deepprofiler.stages.simulate import simulate
 
-    _finish(simulate(_project(context), screen=screen, seed=seed))
+    _finish(simulate(project, screen=screen, seed=seed))
 
 
 @cli.command()
 @click.pass_context
 def check(context: click.Context) -> None:
     """Read everything, change nothing, and tell what is wrong."""
+    project = _project(context)
     from deepprofiler.stages.check import check
 
-    _finish(check(_project(context)))
+    _finish(check(project))
 
 
 @cli.command()
 @click.pass_context
 def prepare(context: click.Context) -> None:
     """Measure illumination and intensities of every plate."""
+    project = _project(context)
     from deepprofiler.stages.prepare import prepare
 
-    _finish(prepare(_project(context)))
+    _finish(prepare(project))
 
 
 @cli.command()
@@ -125,27 +139,30 @@ def prepare(context: click.Context) -> None:
 @click.pass_context
 def locate(context: click.Context, labels: bool) -> None:
     """Find the nuclei of every site that has no locations."""
+    project = _project(context)
     from deepprofiler.stages.locate import locate
 
-    _finish(locate(_project(context), labels=labels))
+    _finish(locate(project, labels=labels))
 
 
 @cli.command("export-sc")
 @click.pass_context
 def export_cells(context: click.Context) -> None:
     """Cut every cell out of its image, as 8-bit crops for training."""
+    project = _project(context)
     from deepprofiler.stages.export_cells import export_cells
 
-    _finish(export_cells(_project(context)))
+    _finish(export_cells(project))
 
 
 @cli.command()
 @click.pass_context
 def layers(context: click.Context) -> None:
     """Print each layer of the network and its number of features."""
+    project = _project(context)
     from deepprofiler.stages.train import layers
 
-    for name, size in layers(_project(context)):
+    for name, size in layers(project):
         click.echo(f"{name}\t{size}")
 
 
@@ -159,9 +176,10 @@ def layers(context: click.Context) -> None:
 @click.pass_context
 def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
     """Train the network to tell treatments apart."""
+    project = _project(context)
     from deepprofiler.stages.train import train
 
-    _finish(train(_project(context), epoch=epoch, seed=seed))
+    _finish(train(project, epoch=epoch, seed=seed))
 
 
 @cli.command()
@@ -169,10 +187,10 @@ def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
 @click.pass_context
 def profile(context: click.Context, part: int | None) -> None:
     """Write the features of every cell, a file per well."""
+    project = _project(context, **({} if part is None else {"metadata": f"index-{part:03d}.csv"}))
     from deepprofiler.stages.profile import profile
 
-    changes = {} if part is None else {"metadata": f"index-{part:03d}.csv"}
-    _finish(profile(_project(context, **changes)))
+    _finish(profile(project))
 
 
 @cli.command()
@@ -180,27 +198,30 @@ def profile(context: click.Context, part: int | None) -> None:
 @click.pass_context
 def split(context: click.Context, parts: int) -> None:
     """Split the index into parts that `profile --part` can do apart."""
+    project = _project(context)
     from deepprofiler.stages.setup import split
 
-    _finish(split(_project(context), parts))
+    _finish(split(project, parts))
 
 
 @cli.command()
 @click.pass_context
 def analyze(context: click.Context) -> None:
     """Average, normalize, match mechanisms and write the report."""
+    project = _project(context)
     from deepprofiler.stages.analyze import analyze
 
-    _finish(analyze(_project(context)))
+    _finish(analyze(project))
 
 
 @cli.command()
 @click.pass_context
 def run(context: click.Context) -> None:
     """Do everything from images to the report."""
+    project = _project(context)
     from deepprofiler.stages.run import run
 
-    _finish(run(_project(context)))
+    _finish(run(project))
 
 
 @cli.command()
@@ -208,12 +229,12 @@ def run(context: click.Context) -> None:
 @click.pass_context
 def demo(context: click.Context, seed: int) -> None:
     """Simulate a small screen and do everything up to the report (default folder: demo)."""
-    from deepprofiler.stages.run import run
-    from deepprofiler.stages.simulate import simulate
-
     if context.obj["root"] is None:
         context.obj["root"] = Path("demo")
     project = _project(context)
+    from deepprofiler.stages.run import run
+    from deepprofiler.stages.simulate import simulate
+
     for line in simulate(project, screen="demo", seed=seed).lines():
         click.echo(line)
     _finish(run(project))
@@ -228,6 +249,16 @@ def main() -> None:
         sys.exit(2)
     except DeepProfilerError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; flushing at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        click.echo(f"error: {place}; {_MENDABLE[error.errno]}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what is finished is kept, run again to go on", err=True)

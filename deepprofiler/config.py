@@ -85,6 +85,9 @@ class Prepare(Section):
     percentiles: tuple[Percent, Percent] = Field(
         default=(0.01, 99.99), description="grey levels 0 and 255 of 8-bit copies, in percent"
     )
+    percentiles_of: Literal["plate", "image"] = Field(
+        default="plate", description="one pair of grey levels a plate, or one an image"
+    )
     compress: bool = Field(default=False, description="write corrected 8-bit PNG copies")
 
     @model_validator(mode="after")

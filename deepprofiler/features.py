@@ -115,7 +115,7 @@ def read_well(path: Path) -> WellFeatures:
                 text = h5py.check_string_dtype(dataset.dtype) is not None
                 cells[name] = dataset.asstr()[:] if text else dataset[:]
             return WellFeatures(file["features"][:], pd.DataFrame(cells), _origin(file))
-        except (KeyError, OSError) as error:
+        except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{path} is damaged ({error}); delete it and profile again") from None
 
 

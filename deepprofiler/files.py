@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
+from zlib import crc32
 
 # Allowed unquoted in file names of every common operating system.
 _PLAIN = " !#$&'()+,-.;=@[]^_`{}~"
 _LONGEST = 150
+_DAY = 24 * 3600
 
 
 def file_name(name: str) -> str:
@@ -31,14 +37,18 @@ def file_name(name: str) -> str:
         At most 200 bytes, never empty, never ``.`` or ``..``; different names give different
         results.
     """
-    safe = "".join(c if c.isalnum() or c in _PLAIN else quote(c, safe="") for c in name)
+    # Bytes of the command line that are no text arrive as surrogates.
+    safe = "".join(
+        c if c.isalnum() or c in _PLAIN else quote(c, safe="", errors="surrogateescape")
+        for c in name
+    )
     if safe.startswith("."):
         safe = "%2E" + safe[1:]
     if not safe:
         safe = "%"
     encoded = safe.encode()
     if len(encoded) > _LONGEST:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
         safe = encoded[:_LONGEST].decode(errors="ignore") + "~" + digest
     return safe
 
@@ -47,12 +57,48 @@ def file_name(name: str) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; what was written there replaces it at the end.
 
-    If the block raises, the temporary file is removed and ``path`` stays as it was.
+    If the block raises, the temporary file is removed and ``path`` stays as it was. What a killed
+    process left in the folder is removed as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _sweep(path.parent)
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.part")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=4096)
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that are no more; once for each folder."""
+    for left in folder.glob(".*.part"):
+        made_by = re.fullmatch(r"\..+\.([0-9a-f]{8})-([0-9]+)\.part", left.name)
+        if made_by is None:
+            continue
+        host, number = made_by.groups()
+        with suppress(OSError):
+            # Of another machine's processes only the age tells.
+            dead = host == _host() and not _is_running(int(number))
+            if dead or time.time() - left.stat().st_mtime > _DAY:
+                left.unlink()
+
+
+@lru_cache
+def _host() -> str:
+    """Name this machine in eight characters."""
+    return f"{crc32(platform.node().encode()):08x}"
+
+
+def _is_running(number: int) -> bool:
+    """Whether this machine runs a process of that number, as far as it can be told."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

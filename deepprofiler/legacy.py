@@ -184,9 +184,11 @@ def _image_size(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
 
 
 def _compression(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
-    return {"prepare.illumination": value, "prepare.compress": value}, (
-        "is now `prepare.illumination` and `prepare.compress`"
-    )
+    changed = {"prepare.illumination": value, "prepare.compress": value}
+    if value:
+        # Found from its files: each corrected image by itself, between these two ranks.
+        changed |= {"prepare.percentiles": [0.05, 99.95], "prepare.percentiles_of": "image"}
+    return changed, "is now `prepare.illumination` and `prepare.compress`"
 
 
 def _split_field(value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:

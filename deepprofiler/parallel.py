@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Literal, TypeVar
 
 from deepprofiler.errors import DataError
@@ -52,7 +55,9 @@ def ordered_map(
     pool: Executor
     if kind == "process":
         # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_live_as_long_as_the_parent
+        )
     else:
         pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
@@ -70,3 +75,16 @@ def ordered_map(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _live_as_long_as_the_parent() -> None:
+    """Prepare a worker: it leaves Ctrl-C to its parent, and ends when the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from deepprofiler.metadata import Index, Site
 
 
+# Folders of outputs/ that no experiment and no set of crops may be called.
+_TAKEN = ("illumination", "compressed", "labels")
+
+
 @dataclass(frozen=True)
 class Project:
     """A project directory and the names chosen on the command line.
@@ -52,6 +56,18 @@ class Project:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
+        for option, name in (("--exp", self.experiment), ("--single-cells", self.single_cells)):
+            if not name.strip():
+                raise ConfigError(f"{option} is blank; give it a name, or leave it out")
+            if name.casefold() in _TAKEN:
+                raise ConfigError(
+                    f"{option} {name}: outputs/{name} is where another stage writes; choose "
+                    "another name"
+                )
+        if self.experiment.casefold() == self.single_cells.casefold():
+            raise ConfigError(
+                f"--exp and --single-cells are both {self.experiment}; choose different names"
+            )
 
     # -- inputs ---------------------------------------------------------------------------
 
@@ -113,7 +129,7 @@ class Project:
 
     def locations_path(self, site: Site) -> Path:
         """Cell locations of one site."""
-        name = f"{file_name(site.well)}-{file_name(site.site)}-Nuclei.csv"
+        name = file_name(f"{site.well}-{site.site}") + "-Nuclei.csv"
         return self.locations_folder / file_name(site.plate) / name
 
     # -- outputs before the experiment ------------------------------------------------------
@@ -127,14 +143,22 @@ class Project:
         """Illumination function and percentiles of one plate."""
         return self.outputs / "illumination" / f"{file_name(plate)}.h5"
 
-    def compressed_path(self, site: Site, channel: str) -> Path:
-        """8-bit corrected copy of one channel of one site."""
-        name = f"{file_name(site.well)}_s{file_name(site.site)}_{file_name(channel)}.png"
-        return self.outputs / "compressed" / "images" / file_name(site.plate) / name
+    def compressed_path(self, site: Site, position: int) -> Path:
+        """8-bit corrected copy of one channel, named like its image, as the original did.
+
+        A page of a stack, and an image that lies elsewhere, are named by plate, well and site.
+        """
+        folder = self.outputs / "compressed" / "images"
+        source, _, pages = site.sources[position]
+        image = Path(source)
+        if pages == 1 and not image.is_absolute() and ".." not in image.parts:
+            return folder / image.with_suffix(".png")
+        name = f"{file_name(site.well)}_s{file_name(site.site)}_channel{position + 1}.png"
+        return folder / file_name(site.plate) / name
 
     def labels_path(self, site: Site) -> Path:
         """Label image of one site's nuclei."""
-        name = f"{file_name(site.well)}-{file_name(site.site)}.tif"
+        name = file_name(f"{site.well}-{site.site}") + ".tif"
         return self.outputs / "labels" / file_name(site.plate) / name
 
     def store_path(self, plate: str) -> Path:
@@ -237,6 +261,7 @@ class Project:
             columns=dataset.columns.model_dump(),
             control=dataset.control,
         )
+        self._require_own_locations(index)
         for note in index.notes:
             logging.getLogger(__name__).info("%s: %s", self.index_path.name, note)
         return index
@@ -249,6 +274,18 @@ class Project:
     def has_locations(self) -> bool:
         """Whether any site has a location file."""
         return any(self.locations_folder.glob("*/*-Nuclei.csv"))
+
+    def _require_own_locations(self, index: Index) -> None:
+        """Refuse sites that would share a location file: well A-1 site 2 and well A site 1-2."""
+        first: dict[tuple[str, str], Site] = {}
+        for site in index.sites:
+            other = first.setdefault((site.plate, f"{site.well}-{site.site}"), site)
+            if other is not site:
+                raise DataError(
+                    f"{index.path.name} lines {other.line} and {site.line}: well {other.well} site "
+                    f"{other.site} and well {site.well} site {site.site} would have one location "
+                    f"file, {self.locations_path(site)}; rename one of them"
+                )
 
     def _require_root(self) -> None:
         if not self.root.is_dir():

@@ -2,69 +2,152 @@
 
 from __future__ import annotations
 
-import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from deepprofiler.config import Config
 
+PAGE = Path(__file__).with_name("config.md")
+
 HEAD = """\
 # The config file
 
-`inputs/config/*.yaml` (or `.json`), written by `setup`. Every key has a default; a key that does
-not exist is refused with the nearest one that does. This page is made from the schema by
-`python docs/make_config.py`; a test compares them. A model, a crop generator, an optimizer or a
-step of `analyze.normalize` may be given by its name alone (`model: resnet18`) or with its
-parameters (`model: {name: resnet18, params: {…}}`).
+<!-- Made by `python docs/make_config.py`; do not edit. -->
 
-| key | default | what it is |
-|---|---|---|
+The config is a file in `inputs/config`, in YAML (`.yaml`, `.yml`) or JSON (`.json`). `setup` writes
+a first one. Every key has a default, so a short file is enough. A key that does not exist is
+refused, and the message names the nearest one that does.
+
+A dot stands for one level of indentation: `crops.size` is
+
+```yaml
+crops:
+  size: 128
+```
+
+A model, a crop generator or a step of `analyze.normalize` is a name (`model: resnet18`), or a name
+with parameters (`model: {name: resnet18, params: {}}`). An optimizer is a name (`optimizer: adam`),
+or a name with the keys below. *none* in the column "default" means that the key is not set.
 """
 
+#: What the schema does not say by itself.
+EXTRA = {
+    "dataset.columns": "The column of the index that plays each role, with or without `Metadata_`. "
+    "A role without a key is played by the column of its own name, such as `Metadata_Batch`.",
+    "dataset.columns.label": "what is learned; none: `Metadata_Label`, else the treatment",
+    "dataset.columns.treatment": "what wells are averaged to; none: `Metadata_Treatment`, else "
+    "compound and dose joined, else the compound, else the label",
+    "dataset.columns.compound": "neighbours of the same compound do not count in NSC; none: "
+    "`Metadata_Compound`",
+    "dataset.columns.dose": "joined with the compound to a treatment; none: `Metadata_Dose`",
+    "dataset.columns.mechanism": "what NSC and NSCB ask for; none: `Metadata_Mechanism`",
+    "dataset.columns.gene": "what gene accuracy asks for; none: `Metadata_Gene`",
+    "dataset.columns.batch": "plates made and imaged together; none: `Metadata_Batch`, else the "
+    "plate",
+    "dataset.columns.replicate": "for `train.validation.by: replicate`; none: `Metadata_Replicate`",
+    "dataset.columns.control": "tells controls, see `dataset.control`; none: `Metadata_Control`",
+    "dataset.columns.split": "0 for training, 1 for validation; none: `Metadata_Split`",
+    "train.model": "the network; a name in `plugins/models`",
+    "train.generator": "how cells become training examples; a name in `plugins/crop_generators`",
+    "train.labels.include": "the only labels to train on",
+    "train.labels.exclude": "labels not to train on",
+    "train.augment.flips": "mirror left–right and up–down",
+    "train.epochs": "number of epochs in all; raise it to train on",
+    "train.batch_size": "examples a step",
+    "train.optimizer.name": "which rule",
+    "train.optimizer.weight_decay": "share of each weight, times the learning rate, that is "
+    "taken away a step",
+    "train.learning_rate": "size of a step",
+    "train.label_smoothing": "share of each label that is spread over all classes",
+    "train.early_stopping.patience": "epochs to wait for a lower loss",
+    "profile.layers": "layers that give the features, in this order; `layers` prints all names",
+    "profile.checkpoint": "last, best, random (untrained), or the name of a file in "
+    "`outputs/<experiment>/checkpoint`",
+    "profile.batch_size": "cells a step; a matter of speed and memory",
+    "analyze.min_cells": "wells with fewer take no part in fits, scores and treatment profiles",
+    "analyze.normalize": "steps in order: `standardize` (params: `per`), `tvn` (params: "
+    "`shrinkage`, `fit_on`, `center_batches`); `[]`: no step; none: standardize, then tvn where "
+    "there are negative controls",
+}
 
-def _sections(annotation: object) -> list[type[BaseModel]]:
-    options = [annotation, *typing.get_args(annotation)]
-    return [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]
+
+def text() -> str:
+    """Give the page as text."""
+    schema = Config.model_json_schema()
+    names = schema["$defs"]
+    parts = [HEAD]
+    for name, part in schema["properties"].items():
+        section = names[part["$ref"].rsplit("/", 1)[1]]
+        parts.append(f"\n## {name}\n\n{_about(section)}\n")
+        if name == "dataset":
+            parts.append(f"\n`dataset.columns`: {EXTRA['dataset.columns']}\n")
+        parts.append("\n| key | values | default | what it is |\n|---|---|---|---|\n")
+        default = getattr(Config(), name)
+        parts += [f"| {' | '.join(row)} |\n" for row in _rows(section, default, f"{name}.", names)]
+    return "".join(parts)
 
 
-def _default(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_default(item) for item in value) + "]"
+def _about(section: Mapping[str, Any]) -> str:
+    return " ".join(str(section.get("description", "")).split("; see")[0].split())
+
+
+def _rows(
+    section: Mapping[str, Any], default: BaseModel | None, path: str, names: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Key, values, default and meaning of each key, sections within sections too."""
+    for name, schema in section["properties"].items():
+        key = f"{path}{name}"
+        value = schema.get("default") if default is None else getattr(default, name)
+        options = [schema, *schema.get("anyOf", ())]
+        inner = [option["$ref"] for option in options if "$ref" in option]
+        about = EXTRA.get(key) or schema.get("description", "")
+        found = names[inner[0].rsplit("/", 1)[1]] if inner else {}
+        if not inner or "params" in found["properties"]:
+            yield f"`{key}`", _kind(schema), _shown(value), about
+            continue
+        if value is None:
+            yield f"`{key}`", "the keys below", "none", about or _about(found)
+        yield from _rows(found, value, f"{key}.", names)
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """Say in words which values a key takes."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if "enum" in schema or "const" in schema:
+        return ", ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    if "$ref" in schema:
+        return "name, or name and params"
+    if schema.get("type") == "array":
+        if "prefixItems" in schema:
+            return f"two: {_kind(schema['prefixItems'][0])}"
+        return f"list of: {_kind(schema['items'])}"
+    plain = {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true, false",
+    }
+    limits = {
+        "minimum": "≥",
+        "exclusiveMinimum": ">",
+        "maximum": "≤",
+        "exclusiveMaximum": "<",
+    }
+    bounds = [f"{sign} {schema[name]:g}" for name, sign in limits.items() if name in schema]
+    return f"{plain[schema['type']]} {', '.join(bounds)}".strip()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_shown(item) for item in value)}]"
     if isinstance(value, BaseModel):
         return str(getattr(value, "name", value))
     return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
-def _rows(section: type[BaseModel], path: str) -> list[str]:
-    rows = []
-    for name, field in section.model_fields.items():
-        key = f"{path}{name}"
-        inner = _sections(field.annotation)
-        choices = [
-            str(choice)
-            for option in [field.annotation, *typing.get_args(field.annotation)]
-            if typing.get_origin(option) is typing.Literal
-            for choice in typing.get_args(option)
-        ]
-        text = field.description or (inner[0].__doc__ or "").splitlines()[0] if inner else ""
-        text = field.description or text
-        if choices:
-            text = f"one of {', '.join(choices)}" + (f"; {text}" if text else "")
-        named = inner and "params" in inner[0].model_fields
-        if inner and not named and isinstance(field.default, BaseModel | None):
-            if field.default is None:
-                rows.append(f"| `{key}` | none | {text} |")
-            rows += _rows(inner[0], f"{key}.")
-        else:
-            rows.append(f"| `{key}` | {_default(field.default)} | {text} |")
-    return rows
-
-
-def text() -> str:
-    """Give the page as text."""
-    return HEAD + "\n".join(_rows(Config, "")) + "\n"
-
-
 if __name__ == "__main__":
-    Path(__file__).with_name("config.md").write_text(text(), encoding="utf-8")
+    PAGE.write_text(text(), encoding="utf-8")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "deepprofiler"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = ("imaging", "learning", "profiling")
-MOST_LINES = 300
+MOST_LINES = 310
 
 
 def _name(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import h5py
 import numpy as np
 
 from deepprofiler.errors import DataError
+from deepprofiler.files import replacing
 from deepprofiler.imaging.correction import correction_function, resize
 from deepprofiler.imaging.histogram import Histogram
 
@@ -207,57 +207,6 @@ def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
     return np.divide(image, function, dtype=np.float32, casting="unsafe")
 
 
-def image_limits(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    """Grey levels at two ranks within one image, interpolated between pixels.
-
-    The original compresses each corrected image between its own ranks 0.05 and 99.95.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (H, W, C).
-    percentiles : tuple of float
-        Lower and upper rank in percent.
-
-    Returns
-    -------
-    numpy.ndarray
-        (C, 2) float64.
-    """
-    channels = [image[:, :, channel].ravel() for channel in range(image.shape[2])]
-    return np.array([np.percentile(one.astype(np.float64), percentiles) for one in channels])
-
-
-def to_8bit(image: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Map each channel linearly to 0…255, clipped.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (H, W, C), any numeric type.
-    limits : numpy.ndarray
-        (C, 2): the values that become 0 and 255. A channel whose limits are equal becomes 0.
-
-    Returns
-    -------
-    pixels : numpy.ndarray
-        (H, W, C) uint8, rounded.
-    clipped : numpy.ndarray
-        (C,) share of the pixels that lay outside the limits.
-    """
-    pixels = np.zeros(image.shape, dtype=np.uint8)
-    clipped = np.zeros(image.shape[2])
-    for channel, (low, high) in enumerate(np.asarray(limits, dtype=np.float64)):
-        if low > high:
-            raise ValueError(f"limits of channel {channel} are reversed: {low}, {high}")
-        values = image[:, :, channel].astype(np.float64)
-        clipped[channel] = np.mean((values < low) | (values > high))
-        if high > low:
-            scaled = (np.clip(values, low, high) - low) * (255 / (high - low))
-            pixels[:, :, channel] = np.rint(scaled)
-    return pixels, clipped
-
-
 def save(path: Path, illumination: Illumination) -> None:
     """Write a plate's illumination as HDF5; the file appears whole or not at all.
 
@@ -266,24 +215,18 @@ def save(path: Path, illumination: Illumination) -> None:
     path : Path
     illumination : Illumination
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            for name, value in asdict(illumination).items():
-                if value is None:
-                    continue
-                if isinstance(value, np.ndarray):
-                    file.create_dataset(name, data=value, compression="lzf", shuffle=True)
-                elif name in ("channels", "flat"):
-                    file.attrs.create(name, value, (len(value),), h5py.string_dtype())
-                else:
-                    file.attrs[name] = value
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        for name, value in asdict(illumination).items():
+            if value is None:
+                continue
+            if isinstance(value, np.ndarray):
+                file.create_dataset(name, data=value, compression="lzf", shuffle=True)
+            elif name in ("channels", "flat"):
+                file.attrs.create(name, value, (len(value),), h5py.string_dtype())
+            else:
+                file.attrs[name] = value
 
 
 def save_clipped(path: Path, clipped: np.ndarray) -> None:
@@ -327,8 +270,8 @@ def load(path: Path) -> Illumination:
                 flat=tuple(file.attrs["flat"]),
                 clipped=file["clipped"][:] if "clipped" in file else None,
             )
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and run `prepare`") from error
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and run `prepare`") from None
     try:
         _require_usable(found.function)
     except DataError as error:

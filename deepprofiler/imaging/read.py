@@ -8,10 +8,8 @@ interleaved pixel by pixel, are refused, since nothing tells which of their valu
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 import tifffile
 
 from deepprofiler.errors import DataError
+from deepprofiler.files import replacing
 from deepprofiler.imaging import tiff
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -136,7 +135,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"a PNG of one channel is (H, W) uint8 or uint16, not {image.dtype}")
     data = imagecodecs.png_encode(np.ascontiguousarray(image))
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -150,7 +149,7 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
         (H, W) integers, 0 is background.
     """
     dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         tifffile.imwrite(
             temporary, labels.astype(dtype), compression="zlib", photometric="minisblack"
         )
@@ -265,13 +264,3 @@ def _require_one_size(files: Sequence[ImageFile], shapes: Sequence[tuple[int, ..
                 f"the channels of a site differ in size: {files[0].path} is {shapes[0][0]} × "
                 f"{shapes[0][1]} pixels, {file.path} is {shape[0]} × {shape[1]}"
             )
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -53,7 +53,8 @@ def segment_nuclei(
         (H, W), bright nuclei on dark background, any numeric type.
     min_diameter, max_diameter : float, optional
         Pixels; objects whose area is that of a smaller or larger disk are left out. By default
-        0.4 and 3 times the typical diameter in this image.
+        0.4 and 3 times the typical diameter in this image; a typical diameter beyond a given
+        limit is taken to be that limit.
     border : {"drop", "keep"}
         What to do with nuclei that touch the image's edge.
 
@@ -74,6 +75,7 @@ def segment_nuclei(
     if smooth[bright].mean() - dark.mean() < _LEAST_CONTRAST * dark.std():
         return np.zeros(image.shape, dtype=np.int32)
     diameter = _typical_diameter(ndimage.binary_fill_holes(bright))
+    diameter = float(np.clip(diameter, min_diameter or 0.0, max_diameter or np.inf))
     background = np.median(dark)
     signal = smooth - background
     around = ndimage.gaussian_filter(signal, _AROUND * diameter)

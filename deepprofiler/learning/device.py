@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-
-import keras
-import tensorflow as tf
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from deepprofiler.errors import ConfigError
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Send what C++ writes to the standard error nowhere; Python's exceptions still pass."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # The process has no standard error.
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# While it is imported, TensorFlow greets whatever TF_CPP_MIN_LOG_LEVEL says.
+with _silent():
+    import keras
+    import tensorflow as tf
 
 
 def describe() -> str:

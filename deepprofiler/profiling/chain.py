@@ -52,6 +52,14 @@ class Chain:
             profiles = step.transform(profiles)
         return profiles
 
+    def covers(self, profiles: Profiles) -> np.ndarray:
+        """Which profiles are of plates and batches that took part in the fit, (n,) bool."""
+        known = np.ones(len(profiles), bool)
+        for step in self.steps:
+            if step.group_ is not None:
+                known &= np.isin(profiles.values(step.group_).astype(str), list(step.maps_))
+        return known
+
     @property
     def notes_(self) -> list[str]:
         """What the fits did, in sentences."""

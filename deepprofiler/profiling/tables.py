@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
+from deepprofiler.files import replacing
 
 PREFIX = "Metadata_"
 """Begins the name of every column that is no feature."""
@@ -27,14 +27,8 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
         The name does not end in .parquet, .csv or .csv.gz.
     """
     kind = _kind(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: pandas takes the compression from it.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        _WRITERS[kind](frame, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        _WRITERS[kind](frame, temporary)
 
 
 def read_table(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
@@ -90,6 +84,10 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False)
 
 
+def _write_gzip(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_csv(path, index=False, compression="gzip")
+
+
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     frame.to_parquet(path, index=False)
 
@@ -97,7 +95,7 @@ def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".parquet": _write_parquet,
     ".csv": _write_csv,
-    ".csv.gz": _write_csv,
+    ".csv.gz": _write_gzip,
 }
 
 

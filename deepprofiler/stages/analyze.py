@@ -49,7 +49,13 @@ def analyze(project: Project) -> Outcome:
     chain = fit_chain(project, gathered)
     for note in chain.notes_:
         LOG.info("%s", note)
-    wells = chain.transform(gathered.wells)
+    covered = chain.covers(gathered.wells)
+    wells = chain.transform(gathered.wells.subset(covered))
+    if not covered.all():
+        outcome.notes.append(
+            f"{int((~covered).sum())} well(s) are of plates or batches without a well of "
+            f"{settings.min_cells} cells, and are only in wells-unnormalized.parquet"
+        )
     usable = wells.subset(~wells.values(FLAG).astype(bool))
     methods = [
         score(
@@ -66,7 +72,7 @@ def analyze(project: Project) -> Outcome:
     _write_tables(project, gathered, wells, chain, methods)
     outcome.wrote.append(f"{len(wells)} wells to {project.profiles_folder}")
     few = int(wells.values(FLAG).sum())
-    none = len(gathered.counts) - len(wells)
+    none = len(gathered.counts) - len(gathered.wells)
     if none:
         outcome.notes.append(f"{none} well(s) without cells are in counts.csv only")
     if few:
@@ -125,7 +131,8 @@ def _baselines(project: Project, gathered: Gathered, seed: int) -> list[Scores]:
         LOG.info("profiling with random weights, as a baseline")
         profile(project, random_seed=seed)
     random = gather(project, name)
-    wells = fit_chain(project, random).transform(random.wells)
+    chain = fit_chain(project, random)
+    wells = chain.transform(random.wells.subset(chain.covers(random.wells)))
     kept = gathered.wells.subset(~gathered.wells.values(FLAG).astype(bool))
     return [
         score(

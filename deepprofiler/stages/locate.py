@@ -8,7 +8,6 @@ import numpy as np
 
 from deepprofiler.config import Locate
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.files import replacing
 from deepprofiler.imaging.read import write_labels
 from deepprofiler.imaging.segment import centers, segment_nuclei
 from deepprofiler.locations import write_locations
@@ -127,8 +126,7 @@ class _Segment:
         )
         x, y, area = centers(labels)
         if self.labels:
-            with replacing(self.paths.labels_path(site)) as temporary:
-                write_labels(temporary, labels)
+            write_labels(self.paths.labels_path(site), labels)
         locations = self.paths.locations_path(site)
         if not locations.exists():
             write_locations(locations, x, y, area=area)

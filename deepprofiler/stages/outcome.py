@@ -61,10 +61,6 @@ class Failures:
         self.rows.append(Failure(plate, well, site, self.stage, reason, cell))
         LOG.warning("left out %s: %s", place, reason)
 
-    def earlier(self) -> set[tuple[str, str, str]]:
-        """Plate, well and site of what failed in the run before this one."""
-        return {(row.plate, row.well, row.site) for row in read_failures(self._path, self.stage)}
-
     def write(self) -> None:
         """Replace this stage's rows of the table by those of this run."""
         others = [row for row in read_failures(self._path, None) if row.stage != self.stage]
@@ -92,8 +88,8 @@ def read_failures(path: Path, stage: str | None) -> list[Failure]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         try:
-            rows = [Failure(**row) for row in csv.DictReader(file)]
-        except TypeError:
+            rows = [Failure(**row) for row in csv.DictReader(file, strict=True)]
+        except (TypeError, ValueError, csv.Error):
             raise DataError(f"{path} is not a table of failures; move it away") from None
     return [row for row in rows if stage is None or row.stage == stage]
 

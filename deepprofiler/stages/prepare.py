@@ -11,15 +11,15 @@ import numpy as np
 
 from deepprofiler.config import Prepare
 from deepprofiler.errors import DataError
-from deepprofiler.files import replacing
 from deepprofiler.imaging import illumination
+from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import Illumination, IlluminationStatistics
 from deepprofiler.imaging.read import read_site, write_png
 from deepprofiler.metadata import Site
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
-from deepprofiler.stages.outcome import Failures, Outcome
+from deepprofiler.stages.outcome import LOG, Failures, Outcome
 
 # Statistics travel between processes once per chunk; larger chunks would make progress coarse.
 _CHUNK = 16
@@ -29,7 +29,7 @@ _CLIPPED_TOO_MUCH = 0.01
 def prepare(project: Project) -> Outcome:
     """Write ``outputs/illumination/<plate>.h5`` and, with ``prepare.compress``, 8-bit copies.
 
-    Plates that are finished with the same settings are left alone.
+    Plates of which every site was measured with the same settings are left alone.
 
     Parameters
     ----------
@@ -44,28 +44,30 @@ def prepare(project: Project) -> Outcome:
     index = project.index
     outcome = Outcome("prepare", then="train (or locate, to look at the cells first)")
     failures = Failures(project, "prepare")
-    failed_before = {plate for plate, _, _ in failures.earlier()}
-    todo = [
-        plate
-        for plate in index.plates
-        if plate in failed_before or not _is_finished(project, plate, settings)
-    ]
-    sites = [site for site in index.sites if site.plate in set(todo)]
-    chunks = [
-        chunk
-        for _, group in groupby(sites, key=lambda site: site.plate)
-        for chunk in _chunks(list(group))
-    ]
+    plates = {
+        plate: list(group) for plate, group in groupby(index.sites, key=lambda site: site.plate)
+    }
+    todo = {
+        plate: sites
+        for plate, sites in plates.items()
+        if not _is_finished(project, plate, len(sites))
+    }
+    chunks = [chunk for sites in todo.values() for chunk in _chunks(sites)]
+    total = sum(len(chunk) for chunk in chunks)
     measure = partial(_measure, channels=index.channels, settings=settings)
     results = ordered_map(measure, chunks, workers=min(project.workers, max(len(chunks), 1)))
     written = 0
-    for plate, statistics in _by_plate(chunks, results, failures, len(sites)):
+    for plate, statistics in _by_plate(chunks, results, failures, total):
         if statistics is None:
             failures.add(plate, "", "", "none of the plate's sites could be read")
             continue
         finished = statistics.finish(
             median_size=settings.median_size, percentiles=settings.percentiles
         )
+        # Before: an 8-bit copy never outlives the function that it was corrected by.
+        for site in todo[plate]:
+            for position in range(len(index.channels)):
+                project.compressed_path(site, position).unlink(missing_ok=True)
         illumination.save(project.illumination_path(plate), finished)
         written += 1
     if written:
@@ -74,7 +76,7 @@ def prepare(project: Project) -> Outcome:
         kept = sum(project.illumination_path(plate).exists() for plate in index.plates) - written
         outcome.notes.append(f"kept {kept} plate(s) that were finished before")
     if settings.compress:
-        _compress(project, failures, outcome, set(todo))
+        _compress(project, failures, outcome)
     failures.write()
     outcome.left_out = failures.counts()
     return outcome
@@ -88,13 +90,19 @@ def is_needed(project: Project) -> bool:
     return any(not project.illumination_path(plate).exists() for plate in project.index.plates)
 
 
-def _is_finished(project: Project, plate: str, settings: Prepare) -> bool:
+def _is_finished(project: Project, plate: str, sites: int) -> bool:
+    settings = project.config.prepare
     path = project.illumination_path(plate)
     if not path.exists():
         return False
-    found = illumination.load(path)
+    try:
+        found = illumination.load(path)
+    except DataError as error:
+        LOG.warning("%s; measuring plate %s anew", error, plate)
+        return False
     return (
-        found.channels == project.index.channels
+        found.count == sites
+        and found.channels == project.index.channels
         and found.down_scale == settings.down_scale
         and found.median_size == settings.median_size
         and found.percentile_ranks == settings.percentiles
@@ -149,22 +157,22 @@ def _by_plate(
     next(progress, None)
 
 
-def _compress(project: Project, failures: Failures, outcome: Outcome, plates: set[str]) -> None:
-    """Write the 8-bit copies that do not exist yet, or whose plate was measured anew."""
+def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:
+    """Write the 8-bit copies of the plates that miss some."""
     index = project.index
     failed = {(row.plate, row.well, row.site) for row in failures.rows}
-    sites = [
-        site
-        for site in index.sites
-        if (site.plate, site.well, site.site) not in failed
-        and project.illumination_path(site.plate).exists()
-        and (
-            site.plate in plates
-            or not all(project.compressed_path(site, name).exists() for name in index.channels)
-        )
-    ]
+    sites = []
+    for plate, group in groupby(index.sites, key=lambda site: site.plate):
+        members = list(group)
+        if _is_compressed(project, plate, members):
+            continue
+        sites += [site for site in members if (plate, site.well, site.site) not in failed]
     clipped: dict[str, list[np.ndarray]] = {}
-    write = partial(_write_copy, paths=replace(project), channels=index.channels)
+    write = partial(
+        _write_copy,
+        paths=replace(project),
+        whole_plate=project.config.prepare.percentiles_of == "plate",
+    )
     results = ordered_map(write, sites, workers=min(project.workers, max(len(sites), 1)))
     for site, result in zip(sites, track(results, len(sites), "compress: sites"), strict=True):
         if isinstance(result, str):
@@ -185,7 +193,20 @@ def _compress(project: Project, failures: Failures, outcome: Outcome, plates: se
                 )
 
 
-def _write_copy(site: Site, paths: Project, channels: tuple[str, ...]) -> np.ndarray | str:
+def _is_compressed(project: Project, plate: str, sites: list[Site]) -> bool:
+    """Whether a plate has all its copies, and their share of clipped pixels, written last."""
+    path = project.illumination_path(plate)
+    if not path.exists():
+        return True
+    return illumination.load(path).clipped is not None and all(
+        project.compressed_path(site, position).exists()
+        for site in sites
+        for position in range(len(project.index.channels))
+    )
+
+
+def _write_copy(site: Site, paths: Project, whole_plate: bool) -> np.ndarray | str:
+    """Write one site's copies; return the shares of clipped pixels (C,), or what is wrong."""
     found: Illumination = illumination.load(paths.illumination_path(site.plate))
     try:
         image = read_site(site.files)
@@ -196,10 +217,9 @@ def _write_copy(site: Site, paths: Project, channels: tuple[str, ...]) -> np.nda
             )
     except DataError as error:
         return str(error)
-    pixels, clipped = illumination.to_8bit(
-        illumination.correct(image, found.function), found.percentiles
-    )
-    for position, channel in enumerate(channels):
-        with replacing(paths.compressed_path(site, channel)) as temporary:
-            write_png(temporary, pixels[:, :, position])
+    corrected = illumination.correct(image, found.function)
+    limits = found.percentiles if whole_plate else image_limits(corrected, found.percentile_ranks)
+    pixels, clipped = to_8bit(corrected, limits)
+    for position in range(pixels.shape[2]):
+        write_png(paths.compressed_path(site, position), pixels[:, :, position])
     return clipped

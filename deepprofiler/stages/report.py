@@ -191,7 +191,9 @@ class _Page:
         if self.index.has("treatment"):
             weight = self.project.config.analyze.weight
             groups.append(("treatments", treatments_of(self.wells, self.index, weight)))
-        groups.append(("cells", self.chain.transform(self.gathered.sample)))
+        sample = self.gathered.sample
+        sample = sample.subset(self.chain.covers(sample))
+        groups.append(("cells", self.chain.transform(sample)))
         colour = self.index.roles.get("mechanism") or self.index.roles.get("treatment") or PLATE
         views, drawn = [], []
         total = int(self.gathered.counts[COUNT].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
+from deepprofiler.files import file_name
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.read import ImageFile, read_site
 from deepprofiler.locations import read_locations, usable
@@ -42,7 +44,8 @@ class SiteReader:
         """Give the files that hold a site's channels."""
         if not self._compressed:
             return site.files
-        paths = [self._paths.compressed_path(site, channel) for channel in self.channels]
+        count = len(self.channels)
+        paths = [self._paths.compressed_path(site, position) for position in range(count)]
         return tuple(ImageFile(path, 0, 1) for path in paths)
 
     def image(self, site: Site, channel: int | None = None) -> np.ndarray:
@@ -130,8 +133,9 @@ def read_cells(
 def _not_located(path: Path, site: Site) -> str:
     """Say that a site has no location file, and whether one has almost its name."""
     message = f"site {site.site} of well {site.well} was not located: {path} does not exist"
-    for other in sorted(path.parent.glob(f"{site.well}-*-Nuclei.csv")):
-        number = other.name.removeprefix(f"{site.well}-").removesuffix("-Nuclei.csv")
+    before = f"{file_name(site.well)}-"
+    for other in sorted(path.parent.glob(f"{glob.escape(before)}*-Nuclei.csv")):
+        number = other.name.removeprefix(before).removesuffix("-Nuclei.csv")
         if number.lstrip("0") == site.site.lstrip("0"):
             return (
                 f"{message}, but {other.name} does: the index asks for site `{site.site}`, the "

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from deepprofiler.errors import DataError
+from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import (
     IlluminationStatistics,
     correct,
-    image_limits,
     load,
     save,
     save_clipped,
-    to_8bit,
 )
 from deepprofiler.imaging.read import ImageFile, read_site
 

@@ -112,6 +112,7 @@ def test_size_limits():
     assert segment_nuclei(image).max() == 4
     assert segment_nuclei(image, min_diameter=18).max() == 3
     assert segment_nuclei(image, max_diameter=18).max() == 1
+    assert segment_nuclei(image, min_diameter=100).max() == 0
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (300, 200)])

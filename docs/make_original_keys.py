@@ -1,0 +1,95 @@
+"""Write docs/original-keys.md from the tables: ``python docs/make_original_keys.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deepprofiler import legacy
+from deepprofiler.legacy_keys import EARLIER, HARMLESS, IGNORED_SECTIONS, REFUSED
+
+PAGE = Path(__file__).with_name("original-keys.md")
+
+HEAD = """\
+# What became of each key of the original's config
+
+<!-- Made by `python docs/make_original_keys.py`; do not edit. -->
+
+A JSON config of the original DeepProfiler (0.1 to 0.5.1) can stay as it is: put it into
+`inputs/config`. When it is read, the log tells for each key what became of it. This page lists all
+keys. A key of the original that stands in none of these tables is refused as unknown.
+[Coming from the original](original.md) says what else differs.
+"""
+
+#: A value for the keys whose fate depends on it.
+SAMPLES: dict[str, Any] = {
+    "train.partition.targets": ["Treatment"],
+    "train.model.name": "resnet",
+    "train.model.crop_generator": "sampled_crop_generator",
+    "train.model.augmentations": True,
+    "train.model.lr_schedule": "cosine",
+    "profile.feature_layer": "res4a_relu",
+    "profile.checkpoint": "checkpoint_0010.hdf5",
+}
+#: Other values that such a key needs beside it.
+BESIDE: dict[str, dict[str, Any]] = {
+    "dataset.images.width": {"dataset.images.height": 520},
+    "dataset.images.height": {"dataset.images.width": 696},
+    "train.model.params.conv_blocks": {"train.model.name": "resnet"},
+    "train.sampling.alpha": {"train.model.crop_generator": "mixup_crop_generator"},
+}
+
+
+def text() -> str:
+    """Give the page as text."""
+    here, ignored, refused = [], [], []
+    for key in legacy.known_keys():
+        if key in EARLIER:
+            continue
+        if key in REFUSED:
+            fine = ", ".join(f"`{value}`" for value in HARMLESS[key])
+            refused.append(f"| `{key}` | {REFUSED[key]} | {fine} |\n")
+            continue
+        said = _fate(key)
+        if said.startswith("is ignored: "):
+            ignored.append(f"| `{key}` | {said.removeprefix('is ignored: ')} |\n")
+        else:
+            example = f" (here `{SAMPLES[key]}`)" if key in SAMPLES else ""
+            here.append(f"| `{key}`{example} | {said} |\n")
+    sections = [f"| `{name}` | {why} |\n" for name, why in IGNORED_SECTIONS.items()]
+    earlier = [f"| `{old}` | `{new}` |\n" for old, new in sorted(EARLIER.items())]
+    return "".join(
+        [
+            HEAD,
+            "\n## Kept under this or another name\n\n| key | it |\n|---|---|\n",
+            *here,
+            "\n## Without an effect\n\n| key | why |\n|---|---|\n",
+            *ignored,
+            "\nWhole sections without an effect:\n\n| section | why |\n|---|---|\n",
+            *sections,
+            "\n## Refused\n\nIgnoring these would give other results. Other values than those of "
+            "the last column end with an error.\n\n| key | why | accepted |\n|---|---|---|\n",
+            *refused,
+            "\n## Keys of older versions\n\nThese stood elsewhere in earlier versions, and are "
+            "read as the key beside them.\n\n| older | read as |\n|---|---|\n",
+            *earlier,
+        ]
+    )
+
+
+def _fate(key: str) -> str:
+    """What is said of a key when a config holds it."""
+    values: dict[str, Any] = {}
+    for path, value in {key: SAMPLES.get(key, 1), **BESIDE.get(key, {})}.items():
+        *sections, name = path.split(".")
+        inner = values
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+    notes = legacy.translate(values)[1]
+    start = f"`{key}` "
+    return next(note for note in notes if note.startswith(start)).removeprefix(start)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text(), encoding="utf-8")

@@ -1,0 +1,66 @@
+"""From a simulated plate to matched mechanisms: the main goal, against its baselines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from command import command
+
+from deepprofiler.metadata import COUNT, MEMBERS
+from deepprofiler.profiling import Profiles, group_means, nsc, shuffled
+from deepprofiler.project import Project
+from deepprofiler.simulate import Screen, simulate
+
+TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
+
+
+def matched(root, screen: Screen, seed: int) -> dict[str, float]:
+    """Run everything on a simulated screen; the NSC of each method and of shuffled mechanisms."""
+    simulate(root, screen, seed, workers=2)
+    answer = command(root, "run")
+    assert answer.code == 0, answer.text
+    project = Project(root)
+    assert project.report_path.exists()
+    scores = pd.read_csv(project.profiles_path("scores.csv"))
+    found = scores[scores["metric"] == "NSC"].set_index("method")["value"].to_dict()
+    wells = Profiles.read(project.profiles_path("wells.parquet"))
+    treated = wells.subset(wells.values("Metadata_Control") != "negative")
+    treatments = group_means(
+        treated, [TREATMENT, COMPOUND, MECHANISM], count=COUNT, members=MEMBERS
+    )
+    chance = shuffled(
+        lambda profiles: nsc(
+            profiles,
+            treatment=TREATMENT,
+            compound=COMPOUND,
+            mechanism=MECHANISM,
+            controls=None,
+        ),
+        treatments,
+        MECHANISM,
+        unit=COMPOUND,
+        controls=None,
+        times=20,
+        seed=seed,
+    )
+    assert abs(chance.mean - chance.chance) <= 2 * chance.standard_error
+    return found
+
+
+def assert_main_goal(found: dict[str, float]) -> None:
+    learned = found.pop("the learned profile")
+    assert learned >= 0.6, (learned, found)
+    assert learned > max(found["random weights"], found["the cell count"]), (learned, found)
+
+
+def test_main_goal_on_a_tiny_screen(tmp_path):
+    assert_main_goal(matched(tmp_path / "tiny", Screen.tiny(), seed=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_main_goal_on_the_demo(tmp_path, seed):
+    found = matched(tmp_path / "demo", Screen.demo(), seed)
+    assert np.isfinite(list(found.values())).all()
+    assert_main_goal(found)
