@@ -63,7 +63,7 @@ def run(root: Path, *words: str) -> Answer:
     """One command on one core; there is never a traceback, nor a temporary file left."""
     answer = command(root, "--cores", "1", *words)
     assert "Traceback" not in answer.text
-    assert not [path for path in root.rglob("*.part*")], "a temporary file was left"
+    assert not list(root.rglob("*.part*")), "a temporary file was left"
     return answer
 
 
@@ -129,7 +129,7 @@ class TestAtTheDoor:
     def test_a_channel_that_does_not_exist(self, base, words):
         base.config["dataset"]["channels"] = ["DNA", "Mito"]
         base.write_config()
-        refused(base.root, *words, says=("Mito", "DNA", "ER", "AGP", "index.csv"))
+        refused(base.root, *words, says=("dataset.channels names `Mito`", "no column of index.csv"))
 
     @every_command
     def test_no_index(self, base, words):
@@ -155,7 +155,7 @@ class TestAtTheDoor:
     def test_two_sites_of_one_name(self, base, words):
         base.rows.append(base.rows[3])
         base.write_index()
-        refused(base.root, *words, says=("line 14", "line 5", "A02"))
+        refused(base.root, *words, says=("line 14", "line 5", "site 2 of well B01"))
 
     @every_command
     def test_two_sites_with_one_location_file(self, base, words):
@@ -229,7 +229,7 @@ class TestImages:
             answer = run(base.root, stage)
             assert answer.code == 1, answer.text
             assert path.name in answer.text, answer.text
-            assert "line 4" in answer.text, answer.text
+            assert "line 6" in answer.text, answer.text
         rows = (base.root / "outputs/failed-export-sc.csv").read_text().splitlines()
         assert len(rows) == 2
         assert rows[1].startswith("P1,A02,1,export-sc,")
@@ -381,7 +381,7 @@ class TestFolders:
         before = files(base.root)
         assert run(base.root, "setup").code == 0
         assert files(base.root).items() >= before.items()
-        refused(base.root, "simulate", "--screen", "tiny", says=("index.csv",))
+        refused(base.root, "simulate", "--screen", "tiny", says=("already holds another screen",))
 
 
 def damage(path: Path, kind: str) -> None:
@@ -407,7 +407,8 @@ damaged = pytest.mark.parametrize(
 
 class TestDamagedFiles:
     @pytest.fixture(scope="class")
-    def finished(self, written, tmp_path_factory) -> Path:
+    @classmethod
+    def finished(cls, written, tmp_path_factory) -> Path:
         root = tmp_path_factory.mktemp("finished") / "project"
         shutil.copytree(written, root)
         assert command(root, "--cores", "1", "profile").code == 0

@@ -65,7 +65,7 @@ class CellStoreWriter:
     size : int
         Side M of the crops in pixels, margin included.
     channels : sequence of str
-        Names of the C channels, in order.
+        C names, in order.
     settings : str
         Whatever else decides the crops; if the text differs, the file is made anew.
 
@@ -98,7 +98,7 @@ class CellStoreWriter:
         self._new = False
         self._added: list[pd.DataFrame] = []
         none = np.empty((0, len(self._channels)), np.float32)
-        self.table = self._rows(np.empty(0, np.int64), none, none)
+        self.table = self._rows(np.empty(0, int), none, none)
 
     def __enter__(self) -> CellStoreWriter:
         existing = self._existing()
@@ -178,8 +178,8 @@ class CellStoreWriter:
         table = self._cells.iloc[rows].reset_index(drop=True)
         table.insert(0, "row", np.asarray(rows, np.int64))
         for what, limits in (("minimum", minimum), ("maximum", maximum)):
-            for index, channel in enumerate(self._channels):
-                table[f"{what}_{channel}"] = np.asarray(limits[:, index], np.float32)
+            for channel, values in zip(self._channels, limits.T, strict=True):
+                table[f"{what}_{channel}"] = values.astype(np.float32)
         return table
 
 
@@ -273,6 +273,8 @@ def _create(file: h5py.File, shape: tuple[int, ...]) -> None:
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     # Slots that are never written stay holes in the file.
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    # Equal crops, equal bytes.
+    layout.set_obj_track_times(False)
     h5py.h5d.create(file.id, b"crops", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple(shape), layout)
 
 

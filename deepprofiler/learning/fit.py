@@ -47,8 +47,8 @@ def fit(
 ) -> History:
     """Train a network, or go on from ``folder/last.h5``.
 
-    Interrupted and resumed training gives the same weights, bit for bit on one machine, as
-    training without interruption: everything random is decided by (seed, epoch, step).
+    Resumed training gives the same weights, bit for bit on one machine, as uninterrupted
+    training: everything random is decided by (seed, epoch, step).
 
     Parameters
     ----------
@@ -57,21 +57,20 @@ def fit(
     generator : CropGenerator
         Chooses and combines cells.
     gather : callable
-        Rows (n,) to crops (n, M, M, C) uint8 and their minimum and maximum (n, C);
-        :meth:`CellStore.gather`.
+        As :meth:`CellStore.gather`.
     training : Cells
         The cells to learn from; every class must have one.
     validation : Cells, optional
         Cells to watch; each is shown once an epoch.
     classes : sequence of str
-        Names of the K classes in the order of their codes.
+        Names of the K classes by code.
     look : Look
         Crop size, rescale rule and augmentation.
     recipe : Recipe
         Numbers of training.
     about : mapping
-        Stored in the checkpoints (JSON values): channels in order, model and generator with
-        their parameters, crop settings. Training goes on only where it is the same.
+        Stored in the checkpoints (JSON values): channels in order, model, generator, crop
+        settings. Training goes on only where it is the same.
     folder : Path
         Where ``last.h5`` and ``best.h5`` go.
     logs : Path

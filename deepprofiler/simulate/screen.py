@@ -46,19 +46,19 @@ class Nuisance:
         Standard deviation of every pixel, grey levels.
     """
 
-    vignetting: float = 0.35
-    batch_gain: float = 0.25
+    vignetting: float = 0.4
+    batch_gain: float = 0.35
     batch_background: float = 0.25
     background: float = 400.0
     offset: float = 200.0
     blur: float = 0.7
-    batch_blur: float = 0.2
-    site_blur: float = 0.25
+    batch_blur: float = 0.35
+    site_blur: float = 0.35
     column_gain: float = 0.15
     edge_cells: float = 0.75
     count_spread: float = 0.25
-    shot_noise: float = 1.5
-    read_noise: float = 12.0
+    shot_noise: float = 5.0
+    read_noise: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Screen:
     cells: float = 60.0
     cell_spread: float = 0.15
     compound_spread: float = 0.08
-    well_spread: float = 0.03
+    well_spread: float = 0.08
     density_spread: float = 0.2
     nuisance: Nuisance = field(default_factory=Nuisance)
     crop_size: int = 96
@@ -168,14 +168,17 @@ class Screen:
 
     @classmethod
     def demo(cls) -> Screen:
-        """Small screen for ``make demo``: 2 weeks × 3 plates, 5 mechanisms × 3 compounds."""
+        """Small screen for ``make demo``: 3 weeks × 2 plates, 5 mechanisms × 3 compounds × 2 doses.
+
+        Each compound is tested in 2 of the 3 weeks; about 10,000 cells.
+        """
         return cls(
             image_size=(320, 320),
             pixel_size=1.0,
-            batches=2,
-            plates=3,
+            batches=3,
+            plates=2,
             sites=2,
-            plate_shape=(4, 6),
+            plate_shape=(5, 6),
             controls=4,
             mechanisms=(
                 "DNA damage",
@@ -185,24 +188,30 @@ class Screen:
                 "Kinase inhibitors",
             ),
             compounds=3,
-            doses=(3.0, 10.0),
+            batches_per_compound=2,
+            doses=(0.7, 2.0),
             inactive=1,
             toxic=1,
-            cells=40,
+            survival=0.2,
+            cells=35,
             crop_size=48,
-            epochs=12,
+            epochs=10,
         )
 
     @classmethod
     def tiny(cls) -> Screen:
-        """Smallest screen on which features can be learned, for tests."""
+        """Smallest screen on which features can be learned: 12 treatments, about 5,000 cells.
+
+        Each compound is tested in 2 of the 3 weeks, at a dose that leaves untrained features
+        well below perfect.
+        """
         return cls(
             image_size=(256, 256),
             pixel_size=1.0,
-            batches=2,
+            batches=3,
             plates=2,
             sites=2,
-            plate_shape=(4, 5),
+            plate_shape=(3, 4),
             controls=4,
             mechanisms=(
                 "Microtubule stabilizers",
@@ -210,8 +219,9 @@ class Screen:
                 "Actin disruptors",
                 "Aurora kinase inhibitors",
             ),
-            compounds=4,
-            doses=(10.0,),
+            compounds=3,
+            batches_per_compound=2,
+            doses=(1.2,),
             inactive=0,
             toxic=0,
             cells=40,

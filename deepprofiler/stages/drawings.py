@@ -175,4 +175,6 @@ class Drawings:
     ) -> Picture:
         """Save a figure and its data."""
         saved = save(figure, self.project.report_folder, name, data)
-        return Picture(title, caption, saved.png, saved.data)
+        # Drawings of pixels are smaller, and drawings of lines sharper, in their own format.
+        image = saved.png if name in ("montage", "illumination") else saved.svg
+        return Picture(title, caption, image, saved.data)

@@ -170,7 +170,7 @@ class _Run:
         for site in well.sites:
             path = self.project.locations_path(site)
             found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
-            locations.append([site.site, [str(file.path) for file in site.files], found])
+            locations.append([site.site, site.sources, found])
         decides = {
             "channels": self.weights.channels,
             "crops": config.crops.model_dump(include={"size", "rescale", "mask"}),

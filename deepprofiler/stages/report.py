@@ -206,7 +206,12 @@ class _Page:
                 about += f" of {total}, drawn evenly from all wells"
             if found.perplexity:
                 about += f"; perplexity {found.perplexity:.3g}, seed {self.seed}"
+            about += "."
             columns = profiles.metadata.rename(columns=lambda text: text.removeprefix(PREFIX))
+            first = colour.removeprefix(PREFIX)
+            if first in columns:
+                # The page colours by the first column until the reader chooses another.
+                columns.insert(0, first, columns.pop(first))
             thumbnails = self.drawings.thumbnails(profiles) if name == "cells" else None
             views.append(Points(name, found.points, about, columns, thumbnails))
             values = profiles.values(colour) if colour in profiles.metadata else None
@@ -217,9 +222,7 @@ class _Page:
                 )
                 data = profiles.metadata.assign(x=found.points[:, 0], y=found.points[:, 1])
                 drawn.append(
-                    self.drawings.picture(
-                        f"Map of {name}", about + ".", figure, f"map-{name}", data
-                    )
+                    self.drawings.picture(f"Map of {name}", about, figure, f"map-{name}", data)
                 )
         return views, drawn
 

@@ -1,0 +1,239 @@
+"""README and docs: what they show exists, runs, and is current."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from base_project import BaseProject
+from command import command
+
+from deepprofiler import cli, legacy
+from deepprofiler.config import Config
+from deepprofiler.features import Origin, WellFeatures, write_well
+from deepprofiler.profiling import Profiles
+from deepprofiler.registry import discover
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("experiments/*/*.md")])
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Fenced blocks of a page in one language; "" for those without."""
+    found = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", path.read_text(encoding="utf-8"), re.M)
+    return [text for name, text in found if name.strip() == language]
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Words after the program's name, of each command in a page's fenced blocks."""
+    for language in ("", "bash", "sh"):
+        for block in blocks(path, language):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True) if "deepprofiler" in line else []
+                first = [word.rsplit("/", 1)[-1] for word in words[:3]]
+                if first[:3] in (
+                    ["python", "-m", "deepprofiler"],
+                    ["python3", "-m", "deepprofiler"],
+                ):
+                    yield words[3:]
+                elif first[:1] == ["deepprofiler"]:
+                    yield words[1:]
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["make_config", "make_original_keys"])
+def test_made_pages_are_current(name):
+    maker = script(name)
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.text(), f"run python docs/{name}.py"
+
+
+def test_config_page_is_current():
+    """Every key of the schema has a line, and every line says something."""
+    page = (DOCS / "config.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| (.*) \| (.*) \| (.*) \|$", page, re.M)
+    assert all(values and default and about for _, values, default, about in rows)
+    keys = {key for key, *_ in rows}
+    for key, value in _leaves(Config().model_dump()):
+        known = {key, key.removesuffix(".name"), key.rsplit(".params", 1)[0]}
+        assert keys & known, f"docs/config.md lacks {key} (default {value})"
+
+
+def _leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def test_every_key_of_the_original_is_mentioned():
+    page = (DOCS / "original-keys.md").read_text(encoding="utf-8")
+    assert [key for key in legacy.known_keys() if f"`{key}`" not in page] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = unquote(target).partition("#")
+        other = (path.parent / name).resolve() if name else path
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_of_this_repository_exist(path):
+    """Names in backticks that begin with a folder of this repository."""
+    folders = "deepprofiler|docs|tests|experiments|benchmarks"
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(rf"`((?:python )?(?:{folders})/[\w./-]+)`", text)
+    named = [name.removeprefix("python ") for name in named]
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_exist(path):
+    for words in commands(path):
+        group = cli.cli.make_context("deepprofiler", list(words))
+        name, sub, rest = cli.cli.resolve_command(group, [*group._protected_args, *group.args])
+        assert sub is not None
+        sub.make_context(name, rest, parent=group)
+
+
+def test_commands_are_found():
+    """The tests above would say nothing if the pages' commands were not recognised."""
+    shown = {word for path in PAGES for words in commands(path) for word in words}
+    assert set(cli.cli.commands) <= shown
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_make_targets_exist(path):
+    makefile = (ROOT / "Makefile").read_text()
+    for block in blocks(path, ""):
+        for target in re.findall(r"^make ([\w-]+)", block, re.M):
+            assert f"\n{target}:" in makefile
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_configs_are_valid(path):
+    for block in blocks(path, "yaml"):
+        Config.model_validate(yaml.safe_load(block))
+
+
+def test_exit_codes(tmp_path):
+    """Those of docs/files.md."""
+    BaseProject(tmp_path / "good").write()
+    assert command(tmp_path / "good", "check").code == 0
+    bad = BaseProject(tmp_path / "bad").write()
+    (bad.images / bad.rows[0]["DNA"]).unlink()
+    assert command(tmp_path / "bad", "check").code == 1
+    assert command(tmp_path / "none", "check").code == 2
+
+
+def test_plugins_of_the_page_train(tmp_path):
+    """Both plugins of docs/plugins.md, saved where it says, train and give features."""
+    project = BaseProject(tmp_path)
+    for block in blocks(DOCS / "plugins.md", "yaml"):
+        for section, values in yaml.safe_load(block).items():
+            project.config[section] |= values
+    project.write()
+    sources = blocks(DOCS / "plugins.md", "python")
+    places = re.findall(r"`project/(plugins/\w+/\w+\.py)`", (DOCS / "plugins.md").read_text())
+    assert len(sources) == len(places) == 2
+    for source, place in zip(sources, places, strict=True):
+        assert len(source.splitlines()) < 40
+        path = tmp_path / place
+        path.parent.mkdir(parents=True)
+        path.write_text(source, encoding="utf-8")
+    try:
+        answer = command(tmp_path, "train")
+        assert answer.code == 0, answer.text
+        answer = command(tmp_path, "profile")
+        assert answer.code == 0, answer.text
+        with h5py.File(project.well_file()) as file:
+            assert file["features"].shape == (10, 72)
+    finally:
+        discover(None)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch) -> Path:
+    """A folder with the files that the pages' Python reads."""
+    rng = np.random.default_rng(0)
+    names = [f"conv4a_{number}" for number in range(4)]
+    table = pd.DataFrame(
+        {
+            "Metadata_Plate": "P1",
+            "Metadata_Well": [f"{row}{n:02d}" for row in "ABC" for n in range(1, 9)],
+            "Metadata_Treatment": ["DMSO"] * 8 + ["T1", "T2"] * 8,
+            "Metadata_Control": ["negative"] * 8 + [""] * 16,
+            "Metadata_Batch": ["1", "2"] * 12,
+            "Metadata_Few_Cells": False,
+        }
+    )
+    profiles = Profiles(table, rng.normal(size=(24, 4)), names)
+    results = tmp_path / "project" / "outputs" / "results"
+    for name in ("wells", "wells-unnormalized"):
+        profiles.write(results / "profiles" / f"{name}.parquet")
+    profiles.write(tmp_path / "my-wells.csv")
+    path = results / "features" / "P1" / "A01.h5"
+    path.parent.mkdir(parents=True)
+    cells = pd.DataFrame({"site": ["1", "1"], "cell": [0, 1], "x": [4.0, 5], "y": [6.0, 7]})
+    origin = Origin("P1", "A01", tuple(names), {"conv4a": [0, 4]}, ("DNA",), 64, "", "last", "", "")
+    write_well(path, WellFeatures(np.zeros((2, 4), np.float32), cells, origin))
+    (tmp_path / "Nuclei.csv").write_text(
+        "ImageNumber,ObjectNumber,AreaShape_Center_X,AreaShape_Center_Y\n1,1,20.5,30\n1,2,40,50\n"
+    )
+    (tmp_path / "Image.csv").write_text(
+        "ImageNumber,Metadata_Plate,Metadata_Well,Metadata_Site\n1,P1,A01,1\n2,P1,A01,2\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", ["how-to.md", "files.md", "tutorial.md"])
+def test_python_of_the_pages_runs(finished, page):
+    names: dict = {"__name__": "docs"}
+    for block in blocks(DOCS / page, "python"):
+        if "pycytominer" in block and importlib.util.find_spec("pycytominer") is None:
+            continue
+        if "copairs" in block and importlib.util.find_spec("copairs") is None:
+            continue
+        exec(compile(block, page, "exec"), names)
+    if page == "how-to.md":
+        located = finished / "project" / "inputs" / "locations" / "P1"
+        lines = [len((located / f"A01-{site}-Nuclei.csv").read_text().split()) for site in "12"]
+        assert lines == [3, 1]
+        assert names["matrix"].shape == (2, 4)
+        assert list(names["site"]) == ["1", "1"]
+        done = Profiles.read(finished / "my-wells-tvn.parquet")
+        assert done.names == ["tvn_0", "tvn_1", "tvn_2", "tvn_3"]
