@@ -138,13 +138,21 @@ def _open(path: Path) -> h5py.File:
 
 def _origin(file: h5py.File) -> Origin:
     if file.attrs.get("format") != FORMAT:
-        raise DataError(f"{file.filename} is not a well file of this program")
-    if file.attrs["version"] > VERSION:
         raise DataError(
-            f"{file.filename} has format version {file.attrs['version']}; this program reads up "
-            f"to {VERSION}: use a newer release"
+            f"{file.filename} is not a well file of this program; delete it and profile again"
         )
-    values = json.loads(file.attrs["origin"])
-    for name in ("names", "channels"):
-        values[name] = tuple(values[name])
-    return Origin(**values)
+    try:
+        version = int(file.attrs["version"])
+        if version > VERSION:
+            raise DataError(
+                f"{file.filename} has format version {version}; this program reads up to "
+                f"{VERSION}: use a newer release"
+            )
+        values = json.loads(file.attrs["origin"])
+        for name in ("names", "channels"):
+            values[name] = tuple(values[name])
+        return Origin(**values)
+    except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"{file.filename} is damaged ({error}); delete it and profile again"
+        ) from None

@@ -87,8 +87,8 @@ class Steps:
         )
         self._task = self._bar.add_task("train", total=None)
         self._epochs = epochs
-        self._start = self._told = time.monotonic()
-        self._done = 0
+        self._start = self._told = 0.0
+        self._done = -1
 
     def __enter__(self) -> Steps:
         self._bar.start()
@@ -109,6 +109,9 @@ class Steps:
         self._bar.update(self._task, total=total, completed=done, description=what)
         self._done += 1
         now = time.monotonic()
+        if self._done == 0:
+            # The first step is slow, since the network is compiled in it.
+            self._start = self._told = now
         if not CONSOLE.is_terminal and now - self._told >= _SECONDS_BETWEEN_LINES:
             rate = self._done / (now - self._start)
             left = (total - done) / rate

@@ -7,6 +7,7 @@ they pass through :func:`file_name` before they become part of a path.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +109,11 @@ class Project:
         return self.root / "inputs" / "metadata" / self.index_name
 
     @property
+    def is_part(self) -> bool:
+        """Whether the index is one of the parts that ``split`` writes."""
+        return re.fullmatch(r"index-\d{3,}\.csv", self.index_name) is not None
+
+    @property
     def images_folder(self) -> Path:
         """Folder that the index's relative paths start from."""
         return self.root / "inputs" / "images"
@@ -171,6 +177,11 @@ class Project:
         if stage in ("train", "profile", "analyze"):
             return self.experiment_folder / f"failed{part}.csv"
         return self.outputs / f"failed-{stage}{part}.csv"
+
+    def failed_paths(self, stage: str) -> list[Path]:
+        """That table, and those of the parts of this index."""
+        path = self.failed_path(stage)
+        return [path, *sorted(path.parent.glob(f"{path.stem}-index-[0-9]*.csv"))]
 
     # -- outputs of the experiment ----------------------------------------------------------
 

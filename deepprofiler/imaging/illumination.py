@@ -256,7 +256,10 @@ def load(path: Path) -> Illumination:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT or file.attrs["version"] > VERSION:
-                raise DataError(f"{path} is no illumination file that this version can read")
+                raise DataError(
+                    f"{path} is no illumination file that this version can read; delete it and run "
+                    "`prepare`"
+                )
             lower, upper = file.attrs["percentile_ranks"]
             found = Illumination(
                 channels=tuple(file.attrs["channels"]),

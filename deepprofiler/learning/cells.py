@@ -199,6 +199,8 @@ class CellStore:
         Names of the C channels, in order.
     size : int
         Side M of the crops in pixels, margin included.
+    settings : tuple of str
+        What each file's writer was given.
 
     Raises
     ------
@@ -225,6 +227,7 @@ class CellStore:
         self._crops = [crops for crops, _, _ in opened]
         self.channels: tuple[str, ...] = tuple(first[1]["channels"])
         self.size: int = first[0].shape[1]
+        self.settings = tuple(str(about["settings"]) for _, about, _ in opened)
         tables = [table for _, _, table in opened]
         filled = [table for table in tables if len(table)] or tables[:1]
         self.table = pd.concat(filled, ignore_index=True)

@@ -169,6 +169,7 @@ def _config(screen: Screen) -> str:
             "batch_size": screen.batch_size,
             "optimizer": "adam",
             "learning_rate": screen.learning_rate,
+            "schedule": "cosine",
         },
     }
     return yaml.safe_dump(sections, sort_keys=False)

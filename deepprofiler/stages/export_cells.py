@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.crop import cut, mask_neighbours, quantize
 from deepprofiler.imaging.read import inspect, read_labels
 from deepprofiler.learning.cells import CellStoreWriter, margin
@@ -24,7 +25,7 @@ from deepprofiler.project import Project
 from deepprofiler.stages.locate import locate
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
 from deepprofiler.stages.prepare import is_needed, prepare
-from deepprofiler.stages.sites import SiteReader, read_cells
+from deepprofiler.stages.sites import SiteReader, correction_digest, read_cells
 
 
 def export_cells(project: Project) -> Outcome:
@@ -67,7 +68,19 @@ def export_cells(project: Project) -> Outcome:
 
 
 def make_inputs(project: Project) -> None:
-    """Run ``prepare`` and ``locate`` where the project has nothing of theirs yet."""
+    """Run ``prepare`` and ``locate`` where the project has nothing of theirs yet.
+
+    Raises
+    ------
+    ConfigError
+        Something is missing and the index is one part of a split one: a plate's illumination is
+        measured on all of its sites.
+    """
+    if project.is_part and (is_needed(project) or not project.has_locations()):
+        raise ConfigError(
+            f"{project.index_path.name} is a part of the index, and the project is not prepared: "
+            "run prepare, locate and train on the whole index before its parts"
+        )
     if is_needed(project):
         LOG.info("the illumination functions are missing: running prepare first")
         prepare(project)
@@ -112,7 +125,7 @@ def _plan(
     if len(capped) < len(cells):
         counts["beyond crops.cells_per_well"] += len(cells) - len(capped)
     capped = capped.reset_index(drop=True)
-    return _Plan(plate, sites, shape, capped, _settings(project, capped))
+    return _Plan(plate, sites, shape, capped, _settings(project, plate, capped))
 
 
 def _plate_shape(project: Project, plate: str, sites: list[Site]) -> tuple[int, int]:
@@ -144,22 +157,28 @@ def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
     return cells.iloc[np.sort(np.concatenate(chosen))] if chosen else cells
 
 
-def _settings(project: Project, cells: pd.DataFrame) -> str:
+def _settings(project: Project, plate: str, cells: pd.DataFrame) -> str:
     """Everything that decides a plate's crops, as text; equal text, equal crops."""
-    config = project.config
-    crops = config.crops.model_dump(include={"size", "mask", "cells_per_well"})
-    prepare = config.prepare.model_dump()
     identity = cells.to_csv(index=False).encode()
     return json.dumps(
         {
-            "channels": project.index.channels,
-            "crops": crops,
-            "stored_size": stored_size(project),
-            "prepare": prepare if prepare["illumination"] or prepare["compress"] else None,
+            "config": crop_settings(project),
+            "illumination": correction_digest(project, plate),
             "cells": hashlib.sha256(identity).hexdigest(),
         },
         sort_keys=True,
     )
+
+
+def crop_settings(project: Project) -> dict[str, Any]:
+    """Give what the config alone says of the stored crops."""
+    config = project.config
+    return {
+        "channels": list(project.index.channels),
+        "crops": config.crops.model_dump(include={"size", "mask", "cells_per_well"}),
+        "stored_size": stored_size(project),
+        "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
+    }
 
 
 def stored_size(project: Project) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from deepprofiler.config import Locate
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.imaging.read import write_labels
+from deepprofiler.imaging.read import read_labels, write_labels
 from deepprofiler.imaging.segment import centers, segment_nuclei
 from deepprofiler.locations import write_locations
 from deepprofiler.metadata import Site
@@ -114,20 +114,25 @@ class _Segment:
 
     def __call__(self, site: Site) -> int | str:
         """Write the locations of ``site``; return the number of cells or why there are none."""
+        drawn = self.paths.labels_path(site)
         try:
-            image = self.reader.image(site, self.channel)
+            # Label images that exist, perhaps of another program, are the segmentation.
+            labels = read_labels(drawn) if drawn.exists() else self._segment(site)
         except DataError as error:
             return str(error)
-        labels = segment_nuclei(
-            image[:, :, 0],
-            min_diameter=self.settings.min_diameter,
-            max_diameter=self.settings.max_diameter,
-            border=self.settings.border,
-        )
         x, y, area = centers(labels)
-        if self.labels:
-            write_labels(self.paths.labels_path(site), labels)
+        if self.labels and not drawn.exists():
+            write_labels(drawn, labels)
         locations = self.paths.locations_path(site)
         if not locations.exists():
             write_locations(locations, x, y, area=area)
         return len(x)
+
+    def _segment(self, site: Site) -> np.ndarray:
+        """Label image (H, W) of a site's nuclei."""
+        return segment_nuclei(
+            self.reader.image(site, self.channel)[:, :, 0],
+            min_diameter=self.settings.min_diameter,
+            max_diameter=self.settings.max_diameter,
+            border=self.settings.border,
+        )

@@ -7,6 +7,8 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,7 @@ from deepprofiler.project import Project
 from deepprofiler.stages.export_cells import cut_cells, make_inputs
 from deepprofiler.stages.networks import Weights, random_weights, trained_weights, versions
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
-from deepprofiler.stages.sites import SiteReader, read_cells
+from deepprofiler.stages.sites import SiteReader, correction_digest, read_cells
 from deepprofiler.stages.train import train
 
 RANDOM = "random"
@@ -78,6 +80,7 @@ class _Run:
         self.weights = weights
         self.baseline = baseline
         self.failures = Failures(project, "profile")
+        self._correction = lru_cache(partial(correction_digest, project))
 
     def all(self) -> Outcome:
         """Profile every well that is not current."""
@@ -169,15 +172,21 @@ class _Run:
         locations = []
         for site in well.sites:
             path = self.project.locations_path(site)
-            found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
-            locations.append([site.site, site.sources, found])
+            found = self._digest(path)
+            labels = self._digest(self.project.labels_path(site)) if config.crops.mask else None
+            locations.append([site.site, site.sources, found, labels])
         decides = {
             "channels": self.weights.channels,
             "crops": config.crops.model_dump(include={"size", "rescale", "mask"}),
-            "prepare": config.prepare.model_dump(),
+            "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
+            "illumination": self._correction(well.plate),
             "locations": locations,
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    @staticmethod
+    def _digest(path: Path) -> str | None:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
     def _is_current(self, well: Well, inputs: str) -> bool:
         path = self.project.well_path(well.plate, well.well, self.baseline)

@@ -171,7 +171,8 @@ class _Page:
         rows = [
             row
             for stage in ("prepare", "locate", "export-sc", "profile")
-            for row in read_failures(self.project.failed_path(stage), stage)
+            for path in self.project.failed_paths(stage)
+            for row in read_failures(path, stage)
         ]
         return pd.DataFrame([vars(row) for row in rows]) if rows else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -79,6 +80,16 @@ class SiteReader:
                 f"{site.plate} is {_size(function)}: run `prepare` again after changing images"
             )
         return illumination.correct(image, function)
+
+
+def correction_digest(project: Project, plate: str) -> str | None:
+    """Hash of the illumination function that later stages use on a plate; None: none is used."""
+    settings = project.config.prepare
+    path = project.illumination_path(plate)
+    if not (settings.illumination or settings.compress) or not path.exists():
+        return None
+    function = _function(path, path.stat().st_mtime_ns)
+    return hashlib.sha256(function.tobytes()).hexdigest()
 
 
 # A run goes plate by plate, so the functions of two plates are enough.

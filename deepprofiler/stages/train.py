@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,7 @@ from deepprofiler.progress import Steps
 from deepprofiler.project import Project
 from deepprofiler.registry import CROP_GENERATORS
 from deepprofiler.splits import training_labels, validation_rows
-from deepprofiler.stages.export_cells import export_cells
+from deepprofiler.stages.export_cells import crop_settings, export_cells
 from deepprofiler.stages.networks import build_network, description, find_plugins, versions
 from deepprofiler.stages.outcome import LOG, Outcome
 
@@ -47,16 +49,7 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     outcome = Outcome("train", then="profile")
     index = project.index
     index.values("label")
-    if not all(project.store_path(plate).exists() for plate in index.plates):
-        LOG.info("the exported cells are missing: running export-sc first")
-        exported = export_cells(project)
-        outcome.left_out = {f"{what} (export-sc)": n for what, n in exported.left_out.items()}
-    store = CellStore([project.store_path(plate) for plate in index.plates])
-    if store.channels != index.channels:
-        raise DataError(
-            f"the exported cells show {', '.join(store.channels)}, the config asks for "
-            f"{', '.join(index.channels)}; run export-sc again"
-        )
+    store = _open_store(project, outcome)
     chosen = _choose(project, store, seed, outcome)
     find_plugins(project)
     generator = CROP_GENERATORS.build(
@@ -64,11 +57,11 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     )
     set_seed(seed)
     network = build_network(project, len(chosen.classes))
-    _start_at(project, epoch)
-    _write_config(project)
     settings = config.train
     augment, stopping = settings.augment, settings.early_stopping
     about = description(project) | {"generator": settings.generator.model_dump(), "seed": seed}
+    _start_at(project, epoch, about | {"classes": chosen.classes})
+    _write_config(project)
     with Steps(settings.epochs) as progress:
         history = fit(
             network,
@@ -122,6 +115,22 @@ def layers(project: Project) -> list[tuple[str, int]]:
     return build_network(project, classes=2).layers()
 
 
+def _open_store(project: Project, outcome: Outcome) -> CellStore:
+    """Open the exported cells; export them first where there are none that fit the config."""
+    paths = [project.store_path(plate) for plate in project.index.plates]
+    found = CellStore(paths) if all(path.exists() for path in paths) else None
+    if found is not None:
+        expected = crop_settings(project)
+        if all(json.loads(text).get("config") == expected for text in found.settings):
+            return found
+        LOG.info("the exported cells were cut with other settings: running export-sc first")
+    else:
+        LOG.info("the exported cells are missing: running export-sc first")
+    exported = export_cells(project)
+    outcome.left_out = {f"{what} (export-sc)": n for what, n in exported.left_out.items()}
+    return CellStore(paths)
+
+
 @dataclass(frozen=True)
 class _Chosen:
     """The cells to train on and to watch, and the names of their classes."""
@@ -143,6 +152,9 @@ def _choose(project: Project, store: CellStore, seed: int, outcome: Outcome) -> 
     strangers = int((where < 0).sum())
     if strangers:
         outcome.notes.append(f"{strangers} exported cells are of sites that the index lacks")
+    bare = len(sites) - len(np.unique(where[where >= 0]))
+    if bare:
+        outcome.notes.append(f"{bare} site(s) of the index have no exported cells")
     held = _held_out(project, codes, where, seed, outcome)
     counts = np.bincount(codes[(codes >= 0) & ~held], minlength=len(labels.classes))
     if (counts == 0).any():
@@ -211,17 +223,18 @@ def _held_out(
     return held
 
 
-def _start_at(project: Project, epoch: int | None) -> None:
-    """Make sure that training goes on with ``epoch``; 1 removes what there is."""
+def _start_at(project: Project, epoch: int | None, about: dict[str, Any]) -> None:
+    """Make sure that training can go on, with ``epoch``; 1 removes what there is."""
     path = project.checkpoint_path("last")
-    if epoch is None:
-        return
     if epoch == 1:
         for name in ("last", "best"):
             project.checkpoint_path(name).unlink(missing_ok=True)
-        return
-    finished = checkpoint.read(path).epoch if path.exists() else 0
-    if epoch != finished + 1:
+    finished = 0
+    if path.exists():
+        state = checkpoint.read(path)
+        checkpoint.require(path, state.about, about)
+        finished = state.epoch
+    if epoch not in (None, finished + 1):
         raise ConfigError(
             f"--epoch {epoch}: {path} holds {finished} finished epoch(s), so the next is "
             f"{finished + 1}; leave --epoch out to go on, or give 1 to start anew"
