@@ -19,6 +19,7 @@ lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find deepprofiler -name "*.py")
 
 .venv/installed: setup.py
 	$(PYTHON) -m venv .venv

@@ -60,6 +60,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.11",
             "scipy-stubs",
+            "setuptools>=77",
             "types-PyYAML",
         ],
     },

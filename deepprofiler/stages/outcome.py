@@ -86,11 +86,14 @@ def read_failures(path: Path, stage: str | None) -> list[Failure]:
     """Read the failures of one stage, or of all; none where there is no table."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            rows = [Failure(**row) for row in csv.DictReader(file, strict=True)]
-        except (TypeError, ValueError, csv.Error):
-            raise DataError(f"{path} is not a table of failures; move it away") from None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if reader.fieldnames != [item.name for item in fields(Failure)]:
+                raise ValueError("other columns")
+            rows = [Failure(**row) for row in reader]
+    except (TypeError, ValueError, csv.Error):
+        raise DataError(f"{path} is not a table of failures; move it away") from None
     return [row for row in rows if stage is None or row.stage == stage]
 
 

@@ -31,9 +31,9 @@ CONFIG = {
     "dataset": {"channels": ["FKHR", "DNA"], "seed": 0},
     "crops": {"size": 48},
     "train": {
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 64,
-        "optimizer": {"name": "adam", "weight_decay": 0.0},
+        "optimizer": "adam",
         "learning_rate": 0.001,
         "schedule": "cosine",
         "augment": {"shift": 4},
