@@ -109,7 +109,7 @@ def montage(
     for row, (treatment, members) in enumerate(rows.items()):
         for column, member in enumerate(members[:shown]):
             y, x = row * step, column * step
-            mosaic[y : y + side, x : x + side] = (mixed[member] * 255).round()
+            mosaic[y : y + side, x : x + side] = mixed[member]
         few = f"\n(n = {len(members)})" if len(members) < shown else ""
         labels.append(short(treatment, 26) + few)
 

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.learning.cells import CellStore
 from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE, WELL
 from deepprofiler.profiling import pictures, plates, plot
 from deepprofiler.profiling.figures import save
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.report import Picture
+from deepprofiler.profiling.report import THUMBNAIL, Picture
 from deepprofiler.project import Project
-from deepprofiler.stages.scores import Scores
+from deepprofiler.stages.scores import Scores, negative_rows
 from deepprofiler.stages.wells import Gathered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MONTAGE_ROWS, _MONTAGE_COLUMNS = 16, 10
+_MONTAGE_ROWS, _MONTAGE_COLUMNS, _MONTAGES = 16, 10, 8
 _PLATES_SHOWN = 12
 _CLASSES_SHOWN = 60
 # Percentiles of a plate's crops that are shown as black and as full colour.
@@ -42,8 +43,22 @@ class Drawings:
         self.project = project
         self.index = project.index
         self.gathered = gathered
-        paths = [project.store_path(plate) for plate in self.index.plates]
-        self.store = CellStore(paths) if all(path.exists() for path in paths) else None
+        self.store, self.no_store = self._open_store()
+
+    def _open_store(self) -> tuple[CellStore | None, str]:
+        """Open the exported crops; or say why the report shows none."""
+        paths = [self.project.store_path(plate) for plate in self.index.plates]
+        paths = [path for path in paths if path.exists()]
+        if not paths:
+            return None, "No crops were exported, so none are shown; `export-sc` makes them."
+        try:
+            store = CellStore(paths)
+        except DataError as error:
+            return None, f"No cells are shown: {error}"
+        if store.channels != self.index.channels:
+            shown = ", ".join(store.channels)
+            return None, f"No cells are shown: the exported crops have the channels {shown}."
+        return store, ""
 
     def screen(self) -> Iterator[Picture]:
         """Cell counts on the plates, and the illumination functions."""
@@ -65,7 +80,7 @@ class Drawings:
             for plate in self.index.plates[: _PLATES_SHOWN // 2]
         }
         found = {name: illumination.load(path) for name, path in paths.items() if path.exists()}
-        if found:
+        if found and all(value.channels == self.index.channels for value in found.values()):
             functions = {name: value.function for name, value in found.items()}
             data = pd.DataFrame(
                 {
@@ -83,49 +98,58 @@ class Drawings:
             yield self.picture("Illumination", text, figure, "illumination", data)
 
     def cells(self) -> Iterator[Picture]:
-        """Example cells of each treatment."""
+        """Example cells of each treatment, negative controls first, some treatments a picture."""
         if self.store is None or not self.index.has("treatment"):
             return
         sample = self.gathered.sample
         names = sample.values(self.index.roles["treatment"]).astype(str)
-        chosen: list[int] = []
-        treatments = list(dict.fromkeys(sorted(names)))
-        for name in treatments[:_MONTAGE_ROWS]:
-            chosen += np.flatnonzero(names == name)[:_MONTAGE_COLUMNS].tolist()
-        part = sample.subset(np.array(chosen))
-        crops, ranges, there = self._crops(part)
-        shown = names[np.array(chosen)][there].tolist()
-        if not shown:
-            return
-        figure = pictures.montage(
-            crops, shown, ranges=ranges, channels=self.index.channels, columns=_MONTAGE_COLUMNS
-        )
-        text = f"Cells drawn at random, {min(len(treatments), _MONTAGE_ROWS)} of "
-        text += f"{len(treatments)} treatments."
-        data = part.metadata[there].reset_index(drop=True)
-        yield self.picture("Examples", text, figure, "montage", data)
+        controls = set(names[negative_rows(self.index, sample)])
+        treatments = sorted(set(names), key=lambda name: (name not in controls, name))
+        pages = range(0, min(len(treatments), _MONTAGE_ROWS * _MONTAGES), _MONTAGE_ROWS)
+        for page, first in enumerate(pages, 1):
+            chosen: list[int] = []
+            for name in treatments[first : first + _MONTAGE_ROWS]:
+                chosen += np.flatnonzero(names == name)[:_MONTAGE_COLUMNS].tolist()
+            part = sample.subset(np.array(chosen))
+            crops, ranges, there = self._crops(part, 1)
+            shown = names[np.array(chosen)][there].tolist()
+            if not shown:
+                continue
+            figure = pictures.montage(
+                crops, shown, ranges=ranges, channels=self.index.channels, columns=_MONTAGE_COLUMNS
+            )
+            last = min(first + _MONTAGE_ROWS, len(treatments))
+            text = f"Cells drawn at random, treatments {first + 1} to {last} of {len(treatments)}."
+            data = part.metadata[there].reset_index(drop=True)
+            yield self.picture(f"Examples {page}", text, figure, f"montage-{page}", data)
 
-    def _crops(self, cells: Profiles) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Crops (n, M, M, C) float32 in image intensities, their ranges, and which were found."""
+    def _crops(self, cells: Profiles, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read crops of cells, every ``step`` pixels of the middle S × S.
+
+        Returns crops (n, s, s, C) float32 in image intensities, the intensities shown as black
+        and as full colour (n, C, 2), the same for a whole plate, and which cells were found.
+        """
         assert self.store is not None
         keys = ["plate", "well", "site", "cell"]
         known = pd.MultiIndex.from_frame(self.store.table[keys])
         wanted = pd.MultiIndex.from_frame(cells.metadata[[PLATE, WELL, SITE, CELL]])
         rows = known.get_indexer(wanted)
         there = rows >= 0
-        pixels, low, high = self.store.gather(rows[there])
-        low, high = low[:, None, None], high[:, None, None]
-        crops = pixels.astype(np.float32) * ((high - low) / 255) + low
-        by_plate = self._ranges(crops, cells.values(PLATE)[there])
-        return crops, by_plate, there
-
-    def _ranges(self, crops: np.ndarray, names: np.ndarray) -> np.ndarray:
-        """Intensities shown as black and as full colour, (n, C, 2), the same for a whole plate."""
-        ranges = np.empty((len(crops), crops.shape[-1], 2), np.float32)
+        size = min(self.project.config.crops.size, self.store.size)
+        first = (self.store.size - size) // 2
+        middle = slice(first, first + size, step)
+        count, side = int(there.sum()), len(range(size)[::step])
+        crops = np.empty((count, side, side, len(self.store.channels)), np.float32)
+        ranges = np.empty((count, len(self.store.channels), 2), np.float32)
+        names = cells.values(PLATE)[there]
+        # Plate by plate, so that whole crops of only one are in memory.
         for plate in set(names):
-            rows = names == plate
-            ranges[rows] = np.percentile(crops[rows], [_BLACK, _FULL], axis=(0, 1, 2)).T
-        return ranges
+            mine = np.flatnonzero(names == plate)
+            pixels, low, high = self.store.gather(rows[there][mine])
+            low, high = low[:, None, None], high[:, None, None]
+            crops[mine] = pixels[:, middle, middle] * ((high - low) / 255) + low
+            ranges[mine] = np.percentile(crops[mine], [_BLACK, _FULL], axis=(0, 1, 2)).T
+        return crops, ranges, there
 
     def training(self) -> Iterator[Picture]:
         """Loss and accuracy by epoch."""
@@ -143,13 +167,12 @@ class Drawings:
         """Colour pictures (n, S, S, 3) uint8 of cells; None where there are no crops."""
         if self.store is None:
             return None
-        crops, ranges, there = self._crops(profiles)
+        step = max(1, self.project.config.crops.size // THUMBNAIL)
+        crops, ranges, there = self._crops(profiles, step)
         if not there.any():
             return None
-        size = self.project.config.crops.size
-        first = (crops.shape[1] - size) // 2
-        crops = crops[:, first : first + size, first : first + size]
-        shown = np.zeros((len(profiles), size, size, 3), np.uint8)
+        side = crops.shape[1]
+        shown = np.zeros((len(profiles), side, side, 3), np.uint8)
         shown[there] = pictures.composite(crops, ranges)
         return shown
 
@@ -176,5 +199,5 @@ class Drawings:
         """Save a figure and its data."""
         saved = save(figure, self.project.report_folder, name, data)
         # Drawings of pixels are smaller, and drawings of lines sharper, in their own format.
-        image = saved.png if name in ("montage", "illumination") else saved.svg
+        image = saved.png if name.startswith(("montage", "illumination")) else saved.svg
         return Picture(title, caption, image, saved.data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -23,11 +22,6 @@ from deepprofiler.stages.outcome import read_failures
 from deepprofiler.stages.scores import Scores, negative_rows, treatments_of
 from deepprofiler.stages.wells import Gathered
 
-if TYPE_CHECKING:
-    pass
-
-_MONTAGE_ROWS, _MONTAGE_COLUMNS = 16, 10
-_PLATES_SHOWN = 12
 _UNITS = {
     "NSC": ("treatments", "have their nearest neighbour of another compound in their mechanism"),
     "NSCB": (
@@ -156,12 +150,13 @@ class _Page:
         names = self.gathered.origin.names
         yield LeftOut("features", len(self.chain.left_out_), len(names), "do not vary")
         yield LeftOut("cells", self.gathered.not_finite, None, "have features that are not finite")
+        yield LeftOut(
+            "sites", self.gathered.failed_sites, len(self.index.sites), "could not be used"
+        )
         failures = self._failures()
         if failures is not None:
-            cells = failures["cell"] != ""
-            sites = int((~cells).sum())
-            yield LeftOut("sites", sites, len(self.index.sites), "could not be used")
-            yield LeftOut("cells", int(cells.sum()), None, "lie off their image")
+            cells = int((failures["cell"] != "").sum())
+            yield LeftOut("cells", cells, None, "lie off their image")
         for name, result in self.methods[0].results.items():
             missing = result.total - result.n
             unit = _UNITS[name][0]
@@ -174,12 +169,14 @@ class _Page:
             for path in self.project.failed_paths(stage)
             for row in read_failures(path, stage)
         ]
-        return pd.DataFrame([vars(row) for row in rows]) if rows else None
+        if not rows:
+            return None
+        table = pd.DataFrame([vars(row) for row in rows])
+        # What one stage cannot read, the next cannot either: the last to say so is listed.
+        return table.drop_duplicates(["plate", "well", "site", "cell"], keep="last")
 
     def _about_cells(self) -> tuple[str, ...]:
-        if self.drawings.store is None:
-            return ("No crops were exported, so none are shown; `export-sc` makes them.",)
-        return ()
+        return () if self.drawings.store is not None else (self.drawings.no_store,)
 
     def _notes(self) -> tuple[str, ...]:
         first = self.methods[0]

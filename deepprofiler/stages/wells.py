@@ -35,6 +35,8 @@ class Gathered:
         Up to 2,000 single cells, evenly from all wells.
     origin : Origin
         What made the features, as the first well tells.
+    failed_sites : int
+        Sites that could not be profiled, as the well files tell.
     not_finite : int
         Cells left out since a feature of theirs is not finite.
     """
@@ -44,6 +46,7 @@ class Gathered:
     controls: CellMoments
     sample: Profiles
     origin: Origin
+    failed_sites: int
     not_finite: int
 
 
@@ -67,7 +70,7 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
     rng = np.random.default_rng(project.config.dataset.seed)
     groups = list(dict.fromkeys([PLATE, index.roles["batch"]]))
     first: Origin | None = None
-    not_finite = 0
+    not_finite = failed_sites = 0
     sampled: list[tuple[pd.DataFrame, np.ndarray]] = []
     what = "analyze: wells" if baseline is None else f"analyze: wells, {baseline}"
     for position, well in enumerate(track(iterate(paths), len(paths), what)):
@@ -77,6 +80,7 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
             controls = CellMoments(list(first.names))
         _require_same(first, well.origin, paths[position])
         metadata = {str(name): value for name, value in table.iloc[position].items()}
+        failed_sites += len(well.origin.failed)
         not_finite += means.add(metadata, well.features)
         if negative.iloc[position] and len(well.features) >= project.config.analyze.min_cells:
             controls.add({column: metadata[column] for column in groups}, well.features)
@@ -103,6 +107,7 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
             list(first.names),
         ),
         origin=first,
+        failed_sites=failed_sites,
         not_finite=not_finite,
     )
 
