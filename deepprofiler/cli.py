@@ -26,6 +26,8 @@ _MENDABLE = {
     errno.EISDIR: "move away the folder that is in the way",
     errno.ENAMETOOLONG: "choose shorter names",
 }
+# What NumPy, TensorFlow and scikit-learn all take.
+_SEED = click.IntRange(0, 2**32 - 1)
 _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 
 
@@ -101,7 +103,7 @@ def setup(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=_SEED, default=0, show_default=True)
 @click.option(
     "--screen", type=click.Choice(["tiny", "demo", "full"]), default="demo", show_default=True
 )
@@ -172,7 +174,7 @@ def layers(context: click.Context) -> None:
     type=click.IntRange(1),
     help="Go on with this epoch; 1 starts anew. Default: after the last finished one.",
 )
-@click.option("--seed", type=click.IntRange(0), help="In place of the config's seed.")
+@click.option("--seed", type=_SEED, help="In place of the config's seed.")
 @click.pass_context
 def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
     """Train the network to tell treatments apart."""
@@ -225,7 +227,7 @@ def run(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=_SEED, default=0, show_default=True)
 @click.pass_context
 def demo(context: click.Context, seed: int) -> None:
     """Simulate a small screen and do everything up to the report (default folder: demo)."""

@@ -74,7 +74,8 @@ def check_channels(source: str, channels: Sequence[str], columns: Iterable[str])
     """
     known = list(columns)
     lines = [
-        f"dataset.channels names `{name}`, which is no column of {source}{nearest(name, known)}"
+        f"dataset.channels names `{name}`, which is no column of {source}"
+        + (nearest(name, known) or f"; the columns are {listing(known)}")
         for name in channels
         if name not in known
     ]

@@ -66,7 +66,9 @@ class Dataset(Section):
     control: str = Field(
         default="negative", description="value of the control column that means negative control"
     )
-    seed: int = Field(default=0, ge=0, description="the one seed of everything random")
+    seed: int = Field(
+        default=0, ge=0, le=2**32 - 1, description="the one seed of everything random"
+    )
     image_size: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="height and width in pixels that `check` expects"
     )
@@ -152,6 +154,9 @@ class Validation(Section):
     )
     values: tuple[str, ...] = Field(
         default=(), description="held-out values; none: 1 of a column, the last replicate"
+    )
+    training: tuple[str, ...] = Field(
+        default=(), description="values to learn from; none: all that are not held out"
     )
     fraction: Fraction = Field(default=0.1, description="share of cells, for `by: cells`")
 

@@ -1,7 +1,8 @@
 """The well file: features of one well's cells, the border between learning and profiling.
 
 An HDF5 file per well: ``features (N, D) float32``, the group ``cells`` with one dataset per column
-in the same order, and attributes that say what made it.
+in the same order, numbered, with the column's name as an attribute (a name such as ``px/µm`` would
+be a path in HDF5), and attributes that say what made it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Origin:
         inputs, its weights' digest and its feature names are.
     failed : dict
         Sites that could not be used, with the reason.
+    dropped : tuple of (str, str, str)
+        Cells that could not be used: site, line of its location file, reason.
     versions : dict
         Package name to version.
     """
@@ -60,6 +63,7 @@ class Origin:
     digest: str
     inputs: str
     failed: dict[str, str] = field(default_factory=dict)
+    dropped: tuple[tuple[str, str, str], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,13 +89,15 @@ def write_well(path: Path, well: WellFeatures) -> None:
         file.attrs["version"] = VERSION
         file.attrs["origin"] = json.dumps(asdict(well.origin))
         file.create_dataset("features", data=well.features.astype(np.float32, copy=False))
-        group = file.create_group("cells", track_order=True)
-        for name, column in well.cells.items():
+        group = file.create_group("cells")
+        for number, (name, column) in enumerate(well.cells.items()):
+            key = f"{number:05d}"
             if pd.api.types.is_numeric_dtype(column):
-                group.create_dataset(str(name), data=column.to_numpy())
+                dataset = group.create_dataset(key, data=column.to_numpy())
             else:
                 texts = column.astype(str).to_numpy(dtype=object)
-                group.create_dataset(str(name), data=texts, dtype=h5py.string_dtype())
+                dataset = group.create_dataset(key, data=texts, dtype=h5py.string_dtype())
+            dataset.attrs["name"] = str(name)
 
 
 def read_origin(path: Path) -> Origin:
@@ -111,7 +117,8 @@ def read_well(path: Path) -> WellFeatures:
     with _open(path) as file:
         try:
             cells = {}
-            for name, dataset in file["cells"].items():
+            for _, dataset in sorted(file["cells"].items()):
+                name = dataset.attrs["name"]
                 text = h5py.check_string_dtype(dataset.dtype) is not None
                 cells[name] = dataset.asstr()[:] if text else dataset[:]
             return WellFeatures(file["features"][:], pd.DataFrame(cells), _origin(file))
@@ -151,6 +158,7 @@ def _origin(file: h5py.File) -> Origin:
         values = json.loads(file.attrs["origin"])
         for name in ("names", "channels"):
             values[name] = tuple(values[name])
+        values["dropped"] = tuple(tuple(cell) for cell in values["dropped"])
         return Origin(**values)
     except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(

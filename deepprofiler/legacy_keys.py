@@ -59,6 +59,7 @@ RENAMED = {
     "dataset.locations.mask_objects": "crops.mask",
     "prepare.illumination_correction.down_scale_factor": "prepare.down_scale",
     "prepare.illumination_correction.median_filter_size": "prepare.median_size",
+    "train.partition.training": "train.validation.training",
     "train.partition.validation": "train.validation.values",
     "train.model.epochs": "train.epochs",
     "train.model.steps": "train.steps",
@@ -84,8 +85,6 @@ IGNORED = {
     "dataset.locations.area_coverage": _WHOLE,
     "dataset.locations.locations_field": "locations may be of any object",
     "prepare.outlines": "`locate --labels` writes the label images that `crops.mask` needs",
-    "train.partition.training": "every site is trained on whose split value is not held out; "
-    "leave the split blank where a site belongs to neither",
     "train.model.initialization": "training begins with random weights",
     "train.model.metrics": "accuracy, per cell and per class, is always reported",
     "train.model.checkpoint_policy": "the last and the best epoch are kept",

@@ -27,7 +27,7 @@ from deepprofiler.columns import (
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.roles import derive_roles, find_roles
-from deepprofiler.sites import Site, Well, page_sources
+from deepprofiler.sites import Site, Well, names_shared, page_sources
 from deepprofiler.tables import named_columns, read_table, report
 
 PREFIX = "Metadata_"
@@ -263,8 +263,10 @@ def read_index(
     names = (table[column] for column in (PLATE, WELL, SITE))
     sources = page_sources(table, chosen, pictures)
     sites = [
-        Site(plate, well, site, line, images, source)
-        for plate, well, site, line, source in zip(*names, lines, sources, strict=True)
+        Site(plate, well, site, line, images, source, path.name, chosen, shared)
+        for plate, well, site, line, source, shared in zip(
+            *names, lines, sources, names_shared(sources), strict=True
+        )
     ]
     index = Index(path, table, chosen, roles, sites, notes, control)
     repeated = int(table[list(chosen)].duplicated(keep=False).sum())

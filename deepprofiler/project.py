@@ -6,6 +6,7 @@ they pass through :func:`file_name` before they become part of a path.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -152,15 +153,22 @@ class Project:
     def compressed_path(self, site: Site, position: int) -> Path:
         """8-bit corrected copy of one channel, named like its image, as the original did.
 
-        A page of a stack, and an image that lies elsewhere, are named by plate, well and site.
+        A page of a stack, an image that lies elsewhere, and one that would share its copy with
+        another (``a.tif`` and ``a.png``) are named by plate, well and site.
         """
         folder = self.outputs / "compressed" / "images"
         source, _, pages = site.sources[position]
         image = Path(source)
-        if pages == 1 and not image.is_absolute() and ".." not in image.parts:
+        inside = not image.is_absolute() and ".." not in image.parts
+        if pages == 1 and inside and not site.shares_names:
             return folder / image.with_suffix(".png")
-        name = f"{file_name(site.well)}_s{file_name(site.site)}_channel{position + 1}.png"
+        name = file_name(f"{site.well}_s{site.site}_channel{position + 1}") + ".png"
         return folder / file_name(site.plate) / name
+
+    @property
+    def locate_unfinished_path(self) -> Path:
+        """Exists while ``locate`` runs, and after it was interrupted."""
+        return self.outputs / "locate-unfinished"
 
     def labels_path(self, site: Site) -> Path:
         """Label image of one site's nuclei."""
@@ -247,8 +255,6 @@ class Project:
     @cached_property
     def config(self) -> Config:
         """The checked configuration; translated keys of an original config are logged once."""
-        import logging
-
         from deepprofiler import config_file
 
         values, notes = config_file.load(self.config_path)
@@ -259,8 +265,6 @@ class Project:
     @cached_property
     def index(self) -> Index:
         """The checked table of sites."""
-        import logging
-
         from deepprofiler.metadata import read_index
 
         self._require_root()

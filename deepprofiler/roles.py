@@ -77,7 +77,8 @@ def derive_roles(
 ) -> tuple[dict[str, str], pd.DataFrame]:
     """Add the roles that follow from others.
 
-    A treatment is a compound at a dose, else the label; the label is the treatment.
+    A treatment is a compound at a dose, else the label, else the compound alone; the label is the
+    treatment.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def derive_roles(
         joined = [f"{name} {dose}" if name and dose else name for name, dose in pairs]
         table = table.assign(**{treatment: pd.Series(joined, index=table.index, dtype=object)})
         found["treatment"] = treatment
-    for role, other in (("treatment", "compound"), ("treatment", "label"), ("label", "treatment")):
+    for role, other in (("treatment", "label"), ("treatment", "compound"), ("label", "treatment")):
         if role not in found and other in found:
             found[role] = found[other]
     return {role: found[role] for role in ROLES if role in found}, table

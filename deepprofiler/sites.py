@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ class Site:
         Folder that relative paths start from.
     sources : tuple of (str, int, int)
         Path, page and number of pages of each channel, in the index's order of channels.
+    index : str
+        Name of the index's file.
+    channels : tuple of str
+    shares_names : bool
+        Whether other images differ from this site's only in their ending, or are the same.
     """
 
     plate: str
@@ -32,6 +38,9 @@ class Site:
     line: int
     images: Path
     sources: tuple[tuple[str, int, int], ...]
+    index: str = "index.csv"
+    channels: tuple[str, ...] = ()
+    shares_names: bool = False
 
     @property
     def files(self) -> tuple[ImageFile, ...]:
@@ -68,3 +77,18 @@ def page_sources(
             names = [row[place] for place in places]
             sources.append(tuple((name, *pages) for name, pages in zip(names, counts, strict=True)))
     return sources
+
+
+def names_shared(sources: Sequence[tuple[tuple[str, int, int], ...]]) -> list[bool]:
+    """Tell, for each site, whether a path without its ending is also that of another image."""
+    stems = [[_stem(name) for name, _, pages in site if pages == 1] for site in sources]
+    counts = Counter(stem for site in stems for stem in site)
+    if len(counts) == counts.total():
+        return [False] * len(sources)
+    return [any(counts[stem] > 1 for stem in site) for site in stems]
+
+
+def _stem(name: str) -> str:
+    stem = name.rpartition(".")[0]
+    # Most paths are plain, and half a million would take seconds.
+    return str(Path(stem)) if "./" in stem or "//" in stem else stem

@@ -128,18 +128,19 @@ def validation_rows(index: Index, validation: Validation) -> HeldOut | None:
     validation : deepprofiler.config.Validation
         ``by: column`` takes the column of the role ``split``: its ``values`` are held out, by
         default 1, with 0 for training. ``by: replicate`` holds out replicates, by default the
-        last. Without ``by`` it is the split column where there is one, else cells.
+        last. ``training`` names the values to learn from, by default all others. Without ``by``
+        it is the split column where there is one, else cells.
 
     Returns
     -------
     HeldOut or None
-        None for ``by: cells``, which is not decided by site. Sites with a blank in the column
-        are in neither half, and counted in ``left_out``.
+        None for ``by: cells``, which is not decided by site. Sites with a blank in the column,
+        or a value that is neither learned from nor held out, are counted in ``left_out``.
 
     Raises
     ------
     ConfigError
-        The column is missing, or does not have a named value.
+        The column is missing, or does not have a named value, or a value is named for both.
     DataError
         One of the halves is empty, or the split column needs ``values`` to be understood.
     """
@@ -150,13 +151,14 @@ def validation_rows(index: Index, validation: Validation) -> HeldOut | None:
     values = index.values(role).to_numpy(dtype=str)
     column = index.roles[role]
     known = sorted(set(values) - {""}, key=natural_key)
-    held = tuple(validation.values)
-    for name in held:
-        if name not in known:
-            raise ConfigError(
-                f"train.validation.values names `{name}`, which {column} of {index.path.name} "
-                f"does not have{nearest(name, known)}; it has {listing(known)}"
-            )
+    held = validation.values
+    for key, names in (("values", held), ("training", validation.training)):
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"train.validation.{key} names `{name}`, which {column} of {index.path.name} "
+                    f"does not have{nearest(name, known)}; it has {listing(known)}"
+                )
     if not held and by == "column":
         if not set(known) <= {"0", "1"}:
             raise DataError(
@@ -167,7 +169,15 @@ def validation_rows(index: Index, validation: Validation) -> HeldOut | None:
         held = ("1",)
     held = held or tuple(known[-1:])
     inside = np.isin(values, held)
+    both = sorted(set(held) & set(validation.training), key=natural_key)
+    if both:
+        raise ConfigError(
+            f"train.validation.training names {listing(both)} of {column}, which is held out; "
+            "a value is for learning or for watching"
+        )
     training = ~inside & (values != "")
+    if validation.training:
+        training = np.isin(values, validation.training)
     for rows, name in ((training, "train on"), (inside, "hold out")):
         if not rows.any():
             raise DataError(
@@ -175,5 +185,10 @@ def validation_rows(index: Index, validation: Validation) -> HeldOut | None:
                 f"{listing(known) or 'blanks only'}, and held out is {listing(held) or 'nothing'}"
             )
     blank = int((values == "").sum())
-    left_out = {f"with a blank in {column}": blank} if blank else {}
+    other = int((~training & ~inside).sum()) - blank
+    left_out = {
+        f"with a blank in {column}": blank,
+        f"with a {column} that train.validation does not name": other,
+    }
+    left_out = {reason: count for reason, count in left_out.items() if count}
     return HeldOut(training, inside, left_out)

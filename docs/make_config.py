@@ -39,7 +39,7 @@ EXTRA = {
     "A role without a key is played by the column of its own name, such as `Metadata_Batch`.",
     "dataset.columns.label": "what is learned; none: `Metadata_Label`, else the treatment",
     "dataset.columns.treatment": "what wells are averaged to; none: `Metadata_Treatment`, else "
-    "compound and dose joined, else the compound, else the label",
+    "compound and dose joined, else the label, else the compound",
     "dataset.columns.compound": "neighbours of the same compound do not count in NSC; none: "
     "`Metadata_Compound`",
     "dataset.columns.dose": "joined with the compound to a treatment; none: `Metadata_Dose`",

@@ -104,7 +104,7 @@ def test_img_01_four_kinds_of_broken_files(base):
     ):
         found = [text for text in answer.text.splitlines() if path.name in text]
         assert any(
-            f"line {line}," in text and "channel DNA" in text and reason in text for text in found
+            f"line {line}:" in text and "channel DNA" in text and reason in text for text in found
         ), (path, reason, answer.text)
     answer = command(base.root, "profile")
     assert answer.code == 1

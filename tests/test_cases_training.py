@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import shutil
+import weakref
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import yaml
+from base_plugin import use_small_network
 from base_project import CHANNELS, BaseProject
-from command import command
+from command import Answer, command
 
+from deepprofiler.learning import checkpoint
+from deepprofiler.learning.cells import CellStore
 from deepprofiler.project import Project
+from deepprofiler.stages import profile as profile_stage
 from deepprofiler.stages.setup import setup
 
 
@@ -114,3 +123,247 @@ def test_the_config_that_setup_writes_works(base):
     setup(Project(base.root))
     answer = command(base.root, "check")
     assert answer.code == 0, answer.text
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> BaseProject:
+    """Two plates, one site a well, uncorrected, with a network that takes a second."""
+    base = BaseProject(tmp_path_factory.mktemp("small") / "project", sites=("1",))
+    base.config["prepare"] = {"illumination": False}
+    return use_small_network(base).write()
+
+
+@pytest.fixture
+def small(template, tmp_path) -> BaseProject:
+    """A copy of it that a test may change."""
+    base = BaseProject(tmp_path / "project", sites=("1",))
+    shutil.copytree(template.root, base.root)
+    base.config["prepare"] = {"illumination": False}
+    return use_small_network(base)
+
+
+def run(base: BaseProject, *words: str) -> Answer:
+    answer = command(base.root, "--cores", "1", *words)
+    assert "Traceback" not in answer.text
+    return answer
+
+
+def table(base: BaseProject, plate: str = "P1") -> pd.DataFrame:
+    return CellStore([base.root / f"outputs/single-cells/{plate}.h5"]).table
+
+
+def failures(base: BaseProject, name: str) -> list[tuple[str, str, str]]:
+    with (base.root / "outputs" / name).open() as file:
+        return [(row["plate"], row["well"], row["cell"]) for row in csv.DictReader(file)]
+
+
+class TestCropsOfTraining:
+    """Training never uses crops that are not those of the inputs."""
+
+    def test_moved_cells_and_repaired_sites_enter(self, small):
+        path = small.image("P1", "A02", channel="ER")
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        assert run(small, "export-sc").code == 1
+        assert set(table(small)["well"]) == {"A01", "B01", "B02", "A03", "B03"}
+        path.write_bytes(content)
+        assert run(small, "train").code == 0
+        assert "A02" in set(table(small)["well"])
+        small.write_locations([(100, 100), (50, 60)], "P1", "A02")
+        assert run(small, "train").code == 0
+        moved = table(small)
+        assert list(moved.loc[moved["well"] == "A02", "x"]) == [100, 50]
+
+    def test_a_missing_table_is_made_anew(self, small):
+        assert run(small, "export-sc").code == 0
+        (small.root / "outputs/single-cells/P2.parquet").unlink()
+        assert run(small, "train").code == 0
+        assert len(table(small, "P2")) == 30
+
+    def test_a_machine_without_images(self, small):
+        assert run(small, "export-sc").code == 0
+        shutil.rmtree(small.images)
+        shutil.rmtree(small.root / "inputs/locations")
+        answer = run(small, "train")
+        assert answer.code == 0, answer.text
+        assert "no image of the index is here: the cells are used as exported" in answer.text
+        small.config["crops"] = {"size": 48}
+        small.write_config()
+        assert run(small, "--exp", "other", "train").code == 2
+
+    def test_a_plate_without_readable_images(self, small):
+        for path in small.images.glob("P1/*"):
+            path.write_bytes(b"")
+        answer = run(small, "train")
+        assert answer.code == 1, answer.text
+        assert [row[0] for row in failures(small, "failed-export-sc.csv")] == ["P1"] * 6
+        assert not (small.root / "outputs/single-cells/P1.h5").exists()
+        assert len(table(small, "P2")) == 30
+        assert "6 site(s) of the index have no exported cells" in answer.text
+
+    def test_mixed_sizes(self, small):
+        for name in CHANNELS:
+            path = small.image("P1", "A01", channel=name)
+            tifffile.imwrite(path, np.ones((100, 120), np.uint16))
+        small.write_locations([(50, 50), (200, 200)], "P1", "A01")
+        answer = run(small, "export-sc")
+        assert answer.code == 1
+        assert failures(small, "failed-export-sc.csv") == [("P1", "A01", "3")]
+        assert (table(small)["well"] == "A01").sum() == 1
+        assert len(table(small)) == 26
+        assert "57 cells located = 1 off their image + 56 exported" in answer.text
+        assert run(small, "export-sc").code == 1, "it is not forgotten"
+
+    def test_label_images(self, small):
+        small.config["crops"] = {"size": 64, "mask": True}
+        small.write_config()
+        folder = small.root / "outputs/labels"
+        for plate in small.plates:
+            (folder / plate).mkdir(parents=True)
+            for path in small.images.glob(f"{plate}/*_DNA.tif"):
+                labels = folder / plate / f"{path.name.split('_')[0]}-1.tif"
+                tifffile.imwrite(labels, np.ones((256, 256), np.uint16))
+        tifffile.imwrite(folder / "P1/A01-1.tif", np.ones((300, 256), np.uint16))
+        answer = run(small, "export-sc")
+        assert answer.code == 1
+        assert "A01-1.tif is 300 × 256 pixels, the site's images are 256 × 256" in answer.text
+        with h5py.File(small.root / "outputs/single-cells/P2.h5") as file:
+            before = file["crops"][0]
+        # Nothing but one pixel is of the first cell now.
+        labels = np.full((256, 256), 2, np.uint16)
+        x, y = table(small, "P2")[["x", "y"]].to_numpy()[0].round().astype(int)
+        labels[y, x] = 1
+        tifffile.imwrite(folder / "P2/A01-1.tif", labels)
+        tifffile.imwrite(folder / "P1/A01-1.tif", np.ones((256, 256), np.uint16))
+        assert run(small, "export-sc").code == 0
+        with h5py.File(small.root / "outputs/single-cells/P2.h5") as file:
+            after = file["crops"][0]
+        assert (after > 0).sum() <= 3 < (before > 0).sum()
+
+
+class TestWeightsAndSeeds:
+    def config(self, small) -> dict:
+        return yaml.safe_load((small.root / "outputs/results/config.yaml").read_text())
+
+    def test_the_seed_of_the_weights_is_kept(self, small):
+        assert run(small, "train", "--seed", "5").code == 0
+        assert self.config(small)["dataset"]["seed"] == 5
+        answer = run(small, "train")
+        assert answer.code == 0, answer.text
+        assert "training began with seed 5 and goes on with it" in answer.text
+        assert run(small, "train", "--seed", "6").code == 2
+        assert run(small, "profile").code == 0
+        assert self.config(small)["dataset"]["seed"] == 5
+
+    def test_random_weights_have_a_config(self, small):
+        small.config["profile"]["checkpoint"] = "random"
+        small.config["dataset"]["seed"] = 3
+        small.write_config()
+        assert run(small, "profile").code == 0
+        assert self.config(small)["profile"]["checkpoint"] == "random"
+        assert self.config(small)["dataset"]["seed"] == 3
+
+    def test_unfinished_training_is_told(self, small):
+        answer = run(small, "train")
+        small.config["train"]["epochs"] = 4
+        small.write_config()
+        answer = run(small, "profile")
+        assert answer.code == 0
+        assert "weights are of epoch 1 of 4; `train` goes on" in answer.text
+        small.config["train"]["epochs"] = 1
+        small.write_config()
+        assert "weights are of epoch" not in run(small, "profile").text
+
+    def test_weights_of_other_images_are_refused(self, small):
+        assert run(small, "train").code == 0
+        small.config["crops"]["mask"] = True
+        small.config["prepare"] = {"illumination": True}
+        small.write_config()
+        path = small.root / "outputs/results/checkpoint/last.h5"
+        before = path.read_bytes()
+        for words in (("profile",), ("train",)):
+            answer = run(small, *words)
+            assert answer.code == 2
+            assert "'mask': False" in answer.text
+            assert "'illumination': True" in answer.text
+        assert path.read_bytes() == before
+        with h5py.File(path, "r+") as file:
+            about = json.loads(file.attrs["about"])
+            del about["about"]["classes"]
+            file.attrs["about"] = json.dumps(about)
+        small.config["crops"]["mask"] = False
+        small.config["prepare"] = {"illumination": False}
+        small.write_config()
+        answer = run(small, "profile")
+        assert answer.code == 2
+        assert "last.h5 does not name its classes" in answer.text
+
+    def test_plugins_are_executed_once(self, small):
+        plugin = small.root / "plugins/models/small.py"
+        plugin.write_text(
+            f"{plugin.read_text()}\nwith open({str(small.root / 'ran')!r}, 'a') as file:\n"
+            "    file.write('x')\n"
+        )
+        answer = run(small, "train")
+        assert answer.code == 0
+        assert (small.root / "ran").read_text() == "x"
+        assert answer.text.count("executing the project's own plugin") == 1
+
+    def test_starting_anew(self, small):
+        small.config["train"]["epochs"] = 2
+        small.write_config()
+        assert run(small, "train").code == 0
+        small.config["train"]["epochs"] = 1
+        small.write_config()
+        assert run(small, "train", "--epoch", "1", "--seed", "8").code == 0
+        state = checkpoint.read(small.root / "outputs/results/checkpoint/last.h5")
+        assert (state.epoch, state.about["seed"]) == (1, 8)
+
+
+class TestProfiles:
+    def test_dropped_cells_are_not_forgotten(self, small):
+        small.write_locations([(100, 100), (900, 900)], "P1", "A01")
+        for _ in range(2):
+            answer = run(small, "profile")
+            assert answer.code == 1
+            assert failures(small, "results/failed.csv") == [("P1", "A01", "3")]
+            assert "left out 1 cells" in answer.text
+        assert "kept 12 wells" in answer.text
+
+    def test_parts_need_weights(self, small):
+        assert run(small, "split", "--parts", "2").code == 0
+        answer = run(small, "profile", "--part", "0")
+        assert answer.code == 2
+        assert "run train on the whole index" in answer.text
+        for stage in ("export-sc", "train"):
+            answer = run(small, "--metadata", "index-000.csv", stage)
+            assert answer.code == 2
+            assert f"run {stage} on the whole index" in answer.text
+        assert not (small.root / "outputs/results").exists()
+        assert run(small, "train").code == 0
+        assert run(small, "profile", "--part", "0").code == 0
+
+    def test_few_crops_are_in_memory(self, tmp_path, monkeypatch):
+        sites = tuple(str(number) for number in range(1, 13))
+        base = BaseProject(tmp_path / "project", (96, 96), plates=("P1",), sites=sites)
+        base.rows = base.rows[: len(sites)]
+        base.config["prepare"] = {"illumination": False}
+        base.config["profile"]["checkpoint"] = "random"
+        base.config["profile"]["batch_size"] = 4
+        use_small_network(base).write()
+        made = []
+        original = profile_stage.extract
+
+        def watched(sites, *others):
+            def counting():
+                for crops in sites:
+                    assert crops.dtype == np.uint16
+                    assert sum(one() is not None for one in made) <= 2
+                    made.append(weakref.ref(crops))
+                    yield crops
+
+            yield from original(counting(), *others)
+
+        monkeypatch.setattr(profile_stage, "extract", watched)
+        assert run(base, "profile").code == 0
+        assert len(made) == len(sites)

@@ -41,6 +41,7 @@ def test_every_key_has_a_default(tmp_path, text):
             "dataset: {columns: {lable: A}}",
             "dataset.columns.lable: unknown key; nearest is `label`",
         ),
+        ("dataset: {seed: 4294967296}", "dataset.seed: input should be less than or equal"),
         ("prepare: {downscale: 2}", "prepare.downscale: unknown key; nearest is `down_scale`"),
         ("locate: {chanel: A}", "locate.chanel: unknown key; nearest is `channel`"),
         ("crops: {sizes: 3}", "crops.sizes: unknown key; nearest is `size`"),

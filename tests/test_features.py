@@ -32,6 +32,8 @@ def make_well(cells: int = 5, size: int = 3) -> WellFeatures:
             "x": rng.uniform(0, 100, cells),
             "y": rng.uniform(0, 100, cells),
             "area": rng.integers(0, 9, cells).astype(float),
+            "px/µm": rng.uniform(0, 1, cells),
+            ".": rng.uniform(0, 1, cells),
         }
     )
     origin = Origin(
@@ -46,6 +48,7 @@ def make_well(cells: int = 5, size: int = 3) -> WellFeatures:
         digest="0" * 64,
         inputs="1" * 64,
         failed={"02": "index line 3: broken"},
+        dropped=(("00", "7", "off the image"), ("01", "2", "blank")),
         versions={"numpy": np.__version__},
     )
     return WellFeatures(rng.normal(size=(cells, size)).astype(np.float32), table, origin)
@@ -79,8 +82,10 @@ def test_other_programs_can_read_it(path):
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["features"][:], well.features)
         assert file["features"].dtype == np.float32
-        assert list(file["cells/site"].asstr()) == list(well.cells["site"])
-        np.testing.assert_array_equal(file["cells/y"][:], well.cells["y"])
+        columns = {data.attrs["name"]: data for data in file["cells"].values()}
+        assert list(columns) == list(well.cells)
+        assert list(columns["site"].asstr()) == list(well.cells["site"])
+        np.testing.assert_array_equal(columns["y"][:], well.cells["y"])
         assert file.attrs["format"] == "deepprofiler-well"
 
 

@@ -232,6 +232,8 @@ def test_channels(tmp_path, base):
     message = refuse(tmp_path, base.rows, ConfigError, channels=["DNA", "DNA", "AGB"])
     assert "`AGB`, which is no column of index.csv; nearest is `AGP`" in message
     assert "`DNA` 2 times" in message
+    message = refuse(tmp_path, base.rows, ConfigError, channels=["Zzz"])
+    assert "`Zzz`, which is no column of index.csv; the columns are `Metadata_Plate`" in message
     base.rows[4]["ER"] = "P1/A02_s1_ER.tif.bak"
     message = refuse(tmp_path, base.rows)
     assert "line 6: channel ER names `P1/A02_s1_ER.tif.bak`" in message
@@ -287,6 +289,22 @@ def test_roles_without_treatments(tmp_path, base):
     assert index.roles["treatment"] == "Metadata_Label"
     assert index.roles["batch"] == "Metadata_Plate"
     assert not index.negative.any()
+
+
+def test_label_comes_before_the_compound_alone(tmp_path, base):
+    for row in base.rows:
+        row["Metadata_Label"] = row.pop("Metadata_Treatment")
+        row["Metadata_Compound"] = f"c-{row['Metadata_Label']}"
+    assert read(tmp_path, base.rows).roles["treatment"] == "Metadata_Label"
+    for row in base.rows:
+        row["Metadata_Dose"] = "1"
+    index = read(tmp_path, base.rows)
+    assert set(index.values("treatment")) == {"c-DMSO 1", "c-T1 1", "c-T2 1"}
+    assert index.roles["label"] == "Metadata_Label"
+    for row in base.rows:
+        del row["Metadata_Dose"], row["Metadata_Label"]
+    index = read(tmp_path, base.rows)
+    assert index.roles["label"] == index.roles["treatment"] == "Metadata_Compound"
 
 
 def test_control_value_that_never_occurs(tmp_path, base):
@@ -387,6 +405,26 @@ def test_validation_rows(tmp_path, base):
         validation_rows(index, Validation())
     with pytest.raises(DataError, match="no site to train on"):
         validation_rows(index, Validation(values=("train",)))
+
+
+def test_values_that_are_neither_learned_nor_watched(tmp_path, base):
+    for row in base.rows:
+        row["Split"] = {"1": "train", "2": "other", "3": "val"}[row["Metadata_Well"][-1]]
+    base.rows[0]["Split"] = ""
+    index = read(tmp_path, base.rows)
+    found = validation_rows(index, Validation(values=("val",), training=("train",)))
+    assert found is not None
+    split = index.values("split").to_numpy()
+    assert set(split[found.training]) == {"train"}
+    assert set(split[found.validation]) == {"val"}
+    assert found.left_out == {
+        "with a blank in Metadata_Split": 1,
+        "with a Metadata_Split that train.validation does not name": 8,
+    }
+    with pytest.raises(ConfigError, match=r"training names `trian`.*nearest is `train`"):
+        validation_rows(index, Validation(values=("val",), training=("trian",)))
+    with pytest.raises(ConfigError, match=r"training names `val` .* held out"):
+        validation_rows(index, Validation(values=("val",), training=("val", "train")))
 
 
 def test_real_plate(shared_data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,21 @@ def test_truth_names_every_treatment_and_its_fate(small):
     inactive = truth[truth.fate == "inactive"][names].astype(float)
     assert (inactive == truth.loc["DMSO", names].astype(float)).all(axis=None)
     assert (truth[truth.fate == "toxic"].cells.astype(float) == SMALL.survival).all()
+
+
+def test_an_edited_config_is_left(small, tmp_path):
+    root = Path(shutil.copytree(small, tmp_path / "copy"))
+    path, known = root / "inputs/config/config.yaml", root / "inputs/truth/config.yaml"
+    text = path.read_text()
+    assert known.read_text() == text
+    path.write_text(text + "# mine\n")
+    summary = simulate(root, SMALL, seed=3)
+    assert path.read_text() == text + "# mine\n"
+    assert "config.yaml as it is" in summary.notes[0]
+    # What another version of this program wrote is no edit.
+    known.write_text(text + "# mine\n")
+    assert simulate(root, SMALL, seed=3).notes == ()
+    assert path.read_text() == known.read_text() == text
 
 
 def test_another_screen_is_never_written_over(small, tmp_path):

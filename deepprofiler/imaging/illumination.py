@@ -1,4 +1,4 @@
-"""Illumination correction and intensity percentiles of a plate (Singh et al. 2014)."""
+"""Illumination function and intensity percentiles of a plate: their use and their file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
-from deepprofiler.imaging.correction import correction_function, resize
-from deepprofiler.imaging.histogram import Histogram
 
 FORMAT = "deepprofiler-illumination"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,11 @@ class Illumination:
     flat : tuple of str
         Channels left uncorrected (their function is 1 everywhere), since their robust minimum is
         not above 0, or so small that dividing by it means nothing.
+    failed : tuple of (str, str)
+        Well and site of those that could not be read.
+    percentiles_of : {"plate", "image"}
+    corrected : bool
+        Whether the 8-bit copies are divided by the function.
     clipped : numpy.ndarray or None
         (C,) share of pixels outside the percentiles in the 8-bit copies; None if none were made.
     """
@@ -53,129 +56,10 @@ class Illumination:
     down_scale: int
     median_size: int
     flat: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...] = ()
+    percentiles_of: str = "plate"
+    corrected: bool = True
     clipped: np.ndarray | None = None
-
-
-class IlluminationStatistics:
-    """Sums and histograms over the sites of one plate; parts of a plate can be merged.
-
-    Parameters
-    ----------
-    channels : sequence of str
-    down_scale : int
-        Factor by which the mean image is made smaller.
-    """
-
-    def __init__(self, channels: Sequence[str], down_scale: int):
-        self.channels = tuple(channels)
-        self.down_scale = down_scale
-        self.count = 0
-        self._sum = np.zeros((0, 0, len(self.channels)))
-        self._histograms = [Histogram() for _ in self.channels]
-        self._first = ""
-
-    def add(self, image: np.ndarray, name: str = "") -> None:
-        """Add one site.
-
-        Parameters
-        ----------
-        image : numpy.ndarray
-            (H, W, C), integers or finite floats.
-        name : str
-            What to call the site in an error, such as a file's path.
-
-        Raises
-        ------
-        DataError
-            The size differs from that of the sites before, or the image has another number of
-            channels.
-        """
-        if image.ndim != 3 or image.shape[2] != len(self.channels):
-            raise DataError(
-                f"{name}: shape {image.shape} where {len(self.channels)} channels are expected"
-            )
-        self._require_shape(image.shape, name)
-        self._sum += image
-        for channel, histogram in enumerate(self._histograms):
-            histogram.add(image[:, :, channel])
-        self.count += 1
-
-    def merge(self, other: IlluminationStatistics) -> None:
-        """Add the sites of another part of the same plate.
-
-        Raises
-        ------
-        DataError
-            The two parts hold images of different sizes.
-        """
-        if (self.channels, self.down_scale) != (other.channels, other.down_scale):
-            raise ValueError("statistics of different channels or down_scale cannot be merged")
-        if not other.count:
-            return
-        self._require_shape(other._sum.shape, other._first)
-        self._sum += other._sum
-        self.count += other.count
-        for mine, others in zip(self._histograms, other._histograms, strict=True):
-            mine.merge(others)
-
-    def finish(
-        self, median_size: int, percentiles: tuple[float, float] = (0.01, 99.99)
-    ) -> Illumination:
-        """Compute the correction functions and the percentiles.
-
-        Parameters
-        ----------
-        median_size : int
-            Diameter of the median's disk, in pixels of the down-scaled mean.
-        percentiles : tuple of float
-            Lower and upper rank in percent.
-
-        Returns
-        -------
-        Illumination
-
-        Raises
-        ------
-        DataError
-            No site was added.
-        """
-        if not self.count:
-            raise DataError("no site of the plate could be read: it has no illumination function")
-        height, width, _ = self._sum.shape
-        small = (round(height / self.down_scale), round(width / self.down_scale))
-        # Making smaller is linear: the small image of the sum is the sum of the small images.
-        mean = resize(self._sum / self.count, (max(small[0], 1), max(small[1], 1)))
-        function = np.ones(self._sum.shape, dtype=np.float32)
-        flat = []
-        for channel, name in enumerate(self.channels):
-            found = correction_function(mean[:, :, channel], median_size, (height, width))
-            if found is None:
-                flat.append(name)
-            else:
-                function[:, :, channel] = found
-        limits = [[one.percentile(rank) for rank in percentiles] for one in self._histograms]
-        return Illumination(
-            channels=self.channels,
-            function=function,
-            percentiles=np.array(limits),
-            percentile_ranks=(float(percentiles[0]), float(percentiles[1])),
-            mean_image=mean.astype(np.float32),
-            count=self.count,
-            down_scale=self.down_scale,
-            median_size=median_size,
-            flat=tuple(flat),
-        )
-
-    def _require_shape(self, shape: tuple[int, ...], name: str) -> None:
-        if not self.count:
-            self._sum = np.zeros(shape)
-            self._first = name
-        elif shape != self._sum.shape:
-            height, width, _ = self._sum.shape
-            raise DataError(
-                f"a plate's images must have one size: {self._first} is {height} × {width} "
-                f"pixels, {name} is {shape[0]} × {shape[1]}"
-            )
 
 
 def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
@@ -186,7 +70,7 @@ def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
     image : numpy.ndarray
         (H, W, C), any numeric type.
     function : numpy.ndarray
-        (H, W, C), finite and above 0.
+        (H, W, C), finite and above 0; see :func:`require_usable`.
 
     Returns
     -------
@@ -196,14 +80,13 @@ def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
     Raises
     ------
     DataError
-        The shapes differ, or the function is not finite and above 0 everywhere.
+        The shapes differ.
     """
     if image.shape != function.shape:
         raise DataError(
             f"an image of shape {image.shape} cannot be corrected by a function of shape "
             f"{function.shape}; run `prepare` again"
         )
-    _require_usable(function)
     return np.divide(image, function, dtype=np.float32, casting="unsafe")
 
 
@@ -223,23 +106,30 @@ def save(path: Path, illumination: Illumination) -> None:
                 continue
             if isinstance(value, np.ndarray):
                 file.create_dataset(name, data=value, compression="lzf", shuffle=True)
+            elif name == "failed":
+                # A dataset, since an attribute holds no more than 64 kB.
+                file.create_dataset(name, (len(value), 2), h5py.string_dtype(), data=value or None)
             elif name in ("channels", "flat"):
                 file.attrs.create(name, value, (len(value),), h5py.string_dtype())
             else:
                 file.attrs[name] = value
 
 
-def save_clipped(path: Path, clipped: np.ndarray) -> None:
-    """Add to a plate's file the share of pixels (C,) that its 8-bit copies clipped."""
-    save(path, replace(load(path), clipped=np.asarray(clipped, dtype=np.float64)))
+def save_clipped(path: Path, clipped: np.ndarray, failed: Sequence[tuple[str, str]] = ()) -> None:
+    """Add the share of pixels (C,) that a plate's 8-bit copies clipped, and sites without copy."""
+    found = load(path)
+    clipped = np.asarray(clipped, dtype=np.float64)
+    save(path, replace(found, clipped=clipped, failed=(*found.failed, *failed)))
 
 
-def load(path: Path) -> Illumination:
+def load(path: Path, *, images: bool = True) -> Illumination:
     """Read a plate's illumination.
 
     Parameters
     ----------
     path : Path
+    images : bool
+        Without them, ``function`` and ``mean_image`` stay empty and reading takes no time.
 
     Returns
     -------
@@ -248,40 +138,46 @@ def load(path: Path) -> Illumination:
     Raises
     ------
     DataError
-        The file does not exist, is damaged, is of another kind or a newer version, or its
+        The file does not exist, is damaged, is of another kind or another version, or its
         function is not finite and above 0 everywhere.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist; run `prepare`")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT or file.attrs["version"] > VERSION:
+            if file.attrs.get("format") != FORMAT or file.attrs["version"] != VERSION:
                 raise DataError(
                     f"{path} is no illumination file that this version can read; delete it and run "
                     "`prepare`"
                 )
             lower, upper = file.attrs["percentile_ranks"]
+            rows = slice(None) if images else slice(0)
+            failed = file["failed"].asstr()[:].tolist()
             found = Illumination(
                 channels=tuple(file.attrs["channels"]),
-                function=file["function"][:],
+                function=file["function"][rows],
                 percentiles=file["percentiles"][:],
                 percentile_ranks=(float(lower), float(upper)),
-                mean_image=file["mean_image"][:],
+                mean_image=file["mean_image"][rows],
                 count=int(file.attrs["count"]),
                 down_scale=int(file.attrs["down_scale"]),
                 median_size=int(file.attrs["median_size"]),
                 flat=tuple(file.attrs["flat"]),
+                failed=tuple((well, site) for well, site in failed),
+                percentiles_of=str(file.attrs["percentiles_of"]),
+                corrected=bool(file.attrs["corrected"]),
                 clipped=file["clipped"][:] if "clipped" in file else None,
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and run `prepare`") from None
     try:
-        _require_usable(found.function)
+        require_usable(found.function)
     except DataError as error:
         raise DataError(f"{path}: {error}; delete it and run `prepare`") from None
     return found
 
 
-def _require_usable(function: np.ndarray) -> None:
-    if not (np.min(function) > 0 and np.max(function) < np.inf):
+def require_usable(function: np.ndarray) -> None:
+    """Refuse a function that is not finite and above 0 everywhere (DataError)."""
+    if not (np.min(function, initial=1) > 0 and np.max(function, initial=1) < np.inf):
         raise DataError("an illumination function must be finite and above 0 everywhere")

@@ -94,7 +94,8 @@ class Batches:
         if stored < needed or (stored - look.size) % 2:
             raise DataError(
                 f"crops are stored with side {stored}; size {look.size} with this augmentation "
-                f"needs {needed}: run export-sc again, or augment less"
+                f"needs {needed}: set crops.margin to auto or at least {needed - look.size} and "
+                "run export-sc again, or augment less"
             )
         # A tf.function is traced once and then part of every epoch's dataset.
         self._inputs = tf.function(self._make_inputs)

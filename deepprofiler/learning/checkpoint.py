@@ -19,6 +19,7 @@ import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
+from deepprofiler.learning.formats import require_format
 from deepprofiler.learning.network import Network
 
 FORMAT = "deepprofiler-checkpoint"
@@ -75,11 +76,12 @@ def read(path: Path) -> Checkpoint:
     Raises
     ------
     DataError
-        The file is missing, damaged, or not a checkpoint of this program.
+        The file is missing, damaged, not a checkpoint of this program, or of a newer version.
     """
     with _open(path) as file:
         try:
             about = json.loads(file.attrs["about"])
+            require_format(path, about, FORMAT, VERSION)
             labels = file["labels"][()] if "labels" in file else None
             return Checkpoint(about["epoch"], about["about"], about["history"], labels)
         except (KeyError, ValueError, TypeError, OSError) as error:

@@ -24,10 +24,9 @@ from deepprofiler.learning.history import History, best_epoch, is_over, log_line
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.recipe import Recipe, make_optimizer
 from deepprofiler.learning.sampling import Cells
+from deepprofiler.learning.watch import Progress, Watch
 
 LOG = logging.getLogger("deepprofiler")
-# Epoch and step (both from 1), steps an epoch, and the epoch's mean loss so far.
-Progress = Callable[[int, int, int, float], None]
 
 
 def fit(
@@ -41,11 +40,14 @@ def fit(
     look: Look,
     recipe: Recipe,
     about: Mapping[str, Any],
-    folder: Path,
+    last: Path,
+    best: Path,
+    figures: Path,
     logs: Path,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> History:
-    """Train a network, or go on from ``folder/last.h5``.
+    """Train a network, or go on from its last checkpoint.
 
     Resumed training gives the same weights, bit for bit on one machine, as uninterrupted
     training: everything random is decided by (seed, epoch, step).
@@ -71,10 +73,14 @@ def fit(
     about : mapping
         Stored in the checkpoints (JSON values): channels in order, model, generator, crop
         settings. Training goes on only where it is the same.
-    folder : Path
-        Where ``last.h5`` and ``best.h5`` go.
+    last, best : Path
+        Checkpoints of the last finished epoch, and of the one with the lowest loss.
+    figures : Path
+        CSV file of every epoch's figures.
     logs : Path
-        Where ``history.csv`` and the TensorBoard files go.
+        Folder of the TensorBoard files.
+    fresh : bool
+        Start anew; what an earlier training left is replaced when the first epoch is finished.
     progress : callable, optional
         Called after each step with epoch, step, number of steps and loss.
 
@@ -93,33 +99,45 @@ def fit(
     absent = [name for name, count in zip(classes, training.counts, strict=True) if count == 0]
     if absent:
         raise DataError(f"{len(absent)} classes have no cells to train on: {', '.join(absent)}")
-    run = _Run(network, generator, gather, training, validation, look, recipe, folder)
+    run = _Run(network, generator, gather, training, validation, look, recipe, last)
     about = {**about, "classes": list(classes)}
-    state = run.resume(about)
+    state = run.begin(about) if fresh or not last.exists() else run.resume(about)
     resumed = state.epoch
     if resumed:
-        write_csv(logs / "history.csv", state.history)
-    writer = tf.summary.create_file_writer(str(logs))
+        write_csv(figures, state.history)
+    writer = None
     while state.epoch < recipe.epochs and not is_over(state.history, recipe.patience):
         row, labels = run.epoch(state, progress)
         state = Checkpoint(state.epoch + 1, about, [*state.history, row], labels)
+        if state.epoch == 1:
+            _clear(last, logs)
         # The best first: should the process end in between, the epoch is repeated as it was.
         if best_epoch(state.history) == state.epoch:
-            checkpoints.save(folder / "best.h5", state, network, run.optimizer)
-        checkpoints.save(folder / "last.h5", state, network, run.optimizer)
-        write_csv(logs / "history.csv", state.history)
+            checkpoints.save(best, state, network, run.optimizer)
+        checkpoints.save(last, state, network, run.optimizer)
+        write_csv(figures, state.history)
+        # Not before the first save, which removes the logs of an earlier training.
+        writer = writer or tf.summary.create_file_writer(str(logs))
         with writer.as_default(step=state.epoch):
             for name, value in row.items():
                 tf.summary.scalar(name, value)
         writer.flush()
         LOG.info(log_line(row, recipe.epochs))
-    writer.close()
+    if writer is not None:
+        writer.close()
     return History(
         state.history,
         best_epoch(state.history),
         resumed,
         stopped=is_over(state.history, recipe.patience) and state.epoch < recipe.epochs,
     )
+
+
+def _clear(last: Path, logs: Path) -> None:
+    """Remove what an earlier training left, now that a first epoch can replace it."""
+    last.unlink(missing_ok=True)
+    for path in logs.glob("events.out.tfevents*"):
+        path.unlink()
 
 
 class _Run:
@@ -134,12 +152,12 @@ class _Run:
         validation: Cells | None,
         look: Look,
         recipe: Recipe,
-        folder: Path,
+        last: Path,
     ) -> None:
         self.network = network
         self.generator = generator
         self.recipe = recipe
-        self.folder = folder
+        self.last = last
         self.training = Batches(generator, network, gather, training, look, recipe.batch_size)
         self.validation = (
             replace(self.training, cells=validation, flat=[])
@@ -170,14 +188,16 @@ class _Run:
             input_signature=[tf.TensorSpec(network.train.input_shape, network.train.input.dtype)],
         )
 
+    def begin(self, about: Mapping[str, Any]) -> Checkpoint:
+        """Give the state before the first epoch."""
+        changes = hasattr(self.generator, "epoch_end")
+        codes, classes = self.training.cells.label, self.training.cells.classes
+        labels = np.eye(classes, dtype=np.float32)[codes] if changes else None
+        return Checkpoint(0, dict(about), [], labels)
+
     def resume(self, about: Mapping[str, Any]) -> Checkpoint:
-        """Load the last checkpoint, if there is one."""
-        path = self.folder / "last.h5"
-        if not path.exists():
-            changes = hasattr(self.generator, "epoch_end")
-            codes, classes = self.training.cells.label, self.training.cells.classes
-            labels = np.eye(classes, dtype=np.float32)[codes] if changes else None
-            return Checkpoint(0, dict(about), [], labels)
+        """Load the last checkpoint."""
+        path = self.last
         state = checkpoints.read(path)
         checkpoints.require(path, state.about, about)
         checkpoints.load(path, self.network, self.optimizer)
@@ -196,7 +216,7 @@ class _Run:
         self.training.labels = state.labels
         self.training.flat.clear()
         self.network.set_seeds(self.recipe.seed, number)
-        watch = _Watch(self, number, progress)
+        watch = Watch(self.training, number, self.steps, self.broken, progress)
         fitted = self._guarded(
             lambda: self.network.train.fit(
                 self.training.training(self.recipe.seed, number, self.steps),
@@ -237,8 +257,7 @@ class _Run:
             f"{plate}/{well} ({count})"
             for (plate, well), count in ((cells.places[code], n) for code, n in counts.items())
         )
-        last = self.folder / "last.h5"
-        kept = f"{last} holds epoch {epoch - 1}" if epoch > 1 else "no epoch was finished"
+        kept = f"{self.last} holds epoch {epoch - 1}" if epoch > 1 else "no epoch was finished"
         return DataError(
             f"training stopped at epoch {epoch}, step {step}: {what}. The batch's cells are from "
             f"plate/well {wells}. {kept}. Look at these crops, or lower train.learning_rate."
@@ -275,28 +294,3 @@ class _Run:
                 if batches is not None and batches.error is not None:
                     raise batches.error from None
             raise
-
-
-class _Watch(keras.callbacks.Callback):
-    """Stop at the first loss that is not finite, tell the progress, and time the data."""
-
-    def __init__(self, run: _Run, epoch: int, progress: Progress | None) -> None:
-        super().__init__()
-        self.run = run
-        self.epoch = epoch
-        self.progress = progress
-        self.waited = 0.0
-        self._asked = 0.0
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Note when the next batch is asked for."""
-        self._asked = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Check the loss; ``batch`` is counted from 0."""
-        self.waited += max(0.0, self.run.training.ready - self._asked)
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise self.run.broken(self.epoch, batch + 1, f"the loss is {loss}")
-        if self.progress is not None:
-            self.progress(self.epoch, batch + 1, self.run.steps, loss)

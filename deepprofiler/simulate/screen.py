@@ -189,7 +189,7 @@ class Screen:
             ),
             compounds=3,
             batches_per_compound=2,
-            doses=(0.7, 2.0),
+            doses=(0.5, 1.0),
             inactive=1,
             toxic=1,
             survival=0.2,
@@ -200,7 +200,7 @@ class Screen:
 
     @classmethod
     def tiny(cls) -> Screen:
-        """Smallest screen on which features can be learned: 12 treatments, about 5,000 cells.
+        """Smallest screen on which features can be learned: 12 treatments, about 9,000 cells.
 
         Each compound is tested in 2 of the 3 weeks, at a dose that leaves untrained features
         well below perfect.
@@ -210,7 +210,7 @@ class Screen:
             pixel_size=1.0,
             batches=3,
             plates=2,
-            sites=2,
+            sites=4,
             plate_shape=(3, 4),
             controls=4,
             mechanisms=(
@@ -221,12 +221,12 @@ class Screen:
             ),
             compounds=3,
             batches_per_compound=2,
-            doses=(1.2,),
+            doses=(0.5,),
             inactive=0,
             toxic=0,
             cells=40,
             crop_size=48,
-            epochs=12,
+            epochs=10,
         )
 
     @classmethod

@@ -29,7 +29,7 @@ _LOCATION = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: the index, and how many of everything."""
+    """What was written: the index, how many of everything, and what else is worth telling."""
 
     index: Path
     plates: int
@@ -37,6 +37,7 @@ class Summary:
     sites: int
     treatments: int
     cells: int
+    notes: tuple[str, ...] = ()
 
 
 def simulate(
@@ -46,14 +47,16 @@ def simulate(
 
     In ``folder``: ``inputs/images/<plate>/<well>-<site>-<channel>.tif`` (16 bits, deflate),
     ``inputs/metadata/index.csv`` (written last) and ``inputs/config/config.yaml``. What no stage
-    reads is in ``inputs/truth``: ``screen.yaml`` (settings and seed), ``truth.csv`` (fate,
-    strength and parameters of each treatment), ``batches.csv`` (gain, background, blur),
-    ``sites.csv`` (cells, blur in pixels, gain) and ``locations`` (place and areas of each cell).
+    reads is in ``inputs/truth``: ``screen.yaml`` (settings and seed), ``config.yaml`` (the config
+    as it was written), ``truth.csv`` (fate, strength and parameters of each treatment),
+    ``batches.csv`` (gain, background, blur), ``sites.csv`` (cells, blur in pixels,
+    gain) and ``locations`` (place and areas of each cell).
 
     Parameters
     ----------
     folder : Path
-        A project directory; what an equal screen and seed wrote there is written anew.
+        A project directory; what an equal screen and seed wrote there is written anew, but for a
+        config that was edited since.
     screen : Screen
     seed : int
         Same screen and seed, same bytes, for any number of workers.
@@ -79,7 +82,7 @@ def simulate(
     _claim(project.index_path, truth / "screen.yaml", record)
     planned = plan(screen, seed)
     sites = [Site(well, str(n + 1)) for well in planned.wells for n in range(screen.sites)]
-    _write_text(project.config_folder / "config.yaml", _config(screen))
+    notes = _write_config(project.first_config_path, truth / "config.yaml", _config(screen))
     _write_table(truth / "truth.csv", [_treatment_row(t) for t in planned.treatments])
     _write_table(truth / "batches.csv", _batch_rows(planned, screen.channels))
 
@@ -95,6 +98,7 @@ def simulate(
         sites=len(sites),
         treatments=len(planned.treatments),
         cells=sum(row["Cells"] for row in rows),
+        notes=notes,
     )
 
 
@@ -157,6 +161,17 @@ def _claim(index: Path, record: Path, text: str) -> None:
                 "remove it or choose another folder"
             )
         _write_text(record, text)
+
+
+def _write_config(path: Path, written: Path, text: str) -> tuple[str, ...]:
+    """Write the config and a copy to know it by; leave one that someone wrote or edited."""
+    if path.exists():
+        known = {text} | ({written.read_text(encoding="utf-8")} if written.exists() else set())
+        if path.read_text(encoding="utf-8") not in known:
+            return (f"left {path} as it is, since it was not written by simulate or edited since",)
+    _write_text(path, text)
+    _write_text(written, text)
+    return ()
 
 
 def _config(screen: Screen) -> str:

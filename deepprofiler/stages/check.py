@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from deepprofiler.errors import DataError, DeepProfilerError
-from deepprofiler.imaging.read import inspect, read_site
+from deepprofiler.imaging.read import ImageFile, inspect, read_site
 from deepprofiler.metadata import Index, Site
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.splits import training_labels
 from deepprofiler.stages.outcome import Outcome
-from deepprofiler.stages.sites import read_cells
+from deepprofiler.stages.sites import explain, read_cells
 
 # A minimum above half of the maximum is a pedestal: dividing by an illumination function would
 # shape the pedestal and not the signal.
@@ -84,18 +85,23 @@ def check(project: Project) -> Outcome:
 
 
 def _planes(site: Site) -> list[_Plane]:
-    """Read each channel of a site by itself, so that every broken file is found."""
-    found = []
+    """Read each file of a site by itself, so that every broken one is found."""
+    members: dict[Path, list[ImageFile]] = defaultdict(list)
     for file in site.files:
+        members[file.path].append(file)
+    found: dict[ImageFile, _Plane] = {}
+    for path, files in members.items():
         try:
-            pixels = read_site([file])[:, :, 0]
-            size = inspect(file.path).pixel_size
+            image = read_site(files)
+            size = inspect(path).pixel_size
         except DataError as error:
-            found.append(_Plane(problem=str(error)))
+            found |= dict.fromkeys(files, _Plane(problem=explain(site, str(error))))
             continue
-        low, high = float(pixels.min()), float(pixels.max())
-        found.append(_Plane(pixels.shape, str(pixels.dtype), low, high, size))
-    return found
+        for position, file in enumerate(files):
+            pixels = image[:, :, position]
+            low, high = float(pixels.min()), float(pixels.max())
+            found[file] = _Plane(pixels.shape, str(pixels.dtype), low, high, size)
+    return [found[file] for file in site.files]
 
 
 def _tell_images(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
@@ -105,12 +111,9 @@ def _tell_images(project: Project, planes: list[list[_Plane]], findings: _Findin
         f"{len(index.sites)} sites in {len(index.wells())} wells on {plates} plate(s), "
         f"channels {', '.join(index.channels)}"
     )
-    for site, row in zip(index.sites, planes, strict=True):
-        findings.problems += [
-            f"index line {site.line}, channel {channel}: {plane.problem}"
-            for channel, plane in zip(index.channels, row, strict=True)
-            if plane.problem
-        ]
+    for row in planes:
+        # Once for each file: the channels of a stack share their problem.
+        findings.problems += dict.fromkeys(plane.problem for plane in row if plane.problem)
     sizes = {}
     for plate, pairs in _by_plate(index, planes).items():
         sizes[plate] = _tell_plate(project, plate, pairs, findings)

@@ -6,33 +6,43 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.imaging.crop import cut, mask_neighbours, quantize
-from deepprofiler.imaging.read import inspect, read_labels
-from deepprofiler.learning.cells import CellStoreWriter, margin
+from deepprofiler.imaging.crop import quantize
+from deepprofiler.imaging.read import inspect
+from deepprofiler.learning.cell_writer import CellStoreWriter
 from deepprofiler.metadata import Site
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
+from deepprofiler.stages.crops import crop_settings, cut_cells, labels_digest, stored_size
+from deepprofiler.stages.locate import is_needed as locating_is_needed
 from deepprofiler.stages.locate import locate
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
-from deepprofiler.stages.prepare import is_needed, prepare
-from deepprofiler.stages.sites import SiteReader, correction_digest, read_cells
+from deepprofiler.stages.prepare import is_needed as preparing_is_needed
+from deepprofiler.stages.prepare import prepare
+from deepprofiler.stages.sites import (
+    SiteReader,
+    correction_digest,
+    explain,
+    read_cells,
+    require_whole_index,
+)
 
 
 def export_cells(project: Project) -> Outcome:
     """Write ``outputs/<single-cells>/<plate>.h5`` and its table beside it.
 
-    Plates that were exported with the same settings and locations are left alone; of those that
-    miss sites only these sites are read.
+    A plate whose settings, illumination, locations and label images are those of its store keeps
+    the crops that are there, and only sites that could not be read before are read. If any of
+    them changed, the plate is exported anew. A plate without a readable image is left out.
 
     Parameters
     ----------
@@ -42,7 +52,13 @@ def export_cells(project: Project) -> Outcome:
     -------
     Outcome
         Its notes account for every located cell: exported, or left out for a named reason.
+
+    Raises
+    ------
+    ConfigError
+        The index is one part of a split one: its stores would lack the other parts' cells.
     """
+    require_whole_index(project, "export-sc")
     make_inputs(project)
     failures = Failures(project, "export-sc")
     counts: Counter[str] = Counter()
@@ -51,7 +67,12 @@ def export_cells(project: Project) -> Outcome:
     progress = iter(track(sites, len(sites), "export-sc: sites"))
     kept = 0
     for plate, group in groupby(sites, key=lambda site: site.plate):
-        plan = _plan(project, plate, list(group), failures, counts)
+        members = list(group)
+        plan = _plan(project, plate, members, failures, counts)
+        if plan is None:
+            for _ in members:
+                next(progress)
+            continue
         kept += _export_plate(project, plan, failures, counts, progress)
     next(progress, None)
     failures.write()
@@ -60,7 +81,7 @@ def export_cells(project: Project) -> Outcome:
         outcome.wrote.append(f"{counts['exported']} cells to {project.store_path('').parent}")
     if kept:
         outcome.notes.append(f"kept {kept} cells that were exported before")
-    parts = [f"{count} {reason}" for reason, count in counts.items() if reason != "located"]
+    parts = [f"{n} {reason}" for reason, n in counts.items() if n and reason != "located"]
     outcome.notes.append(
         f"{counts['located']} cells located = " + " + ".join(parts or ["0 exported"])
     )
@@ -68,7 +89,7 @@ def export_cells(project: Project) -> Outcome:
 
 
 def make_inputs(project: Project) -> None:
-    """Run ``prepare`` and ``locate`` where the project has nothing of theirs yet.
+    """Run ``prepare`` and ``locate`` where later stages would miss something of theirs.
 
     Raises
     ------
@@ -76,16 +97,16 @@ def make_inputs(project: Project) -> None:
         Something is missing and the index is one part of a split one: a plate's illumination is
         measured on all of its sites.
     """
-    if project.is_part and (is_needed(project) or not project.has_locations()):
+    if project.is_part and (preparing_is_needed(project) or locating_is_needed(project)):
         raise ConfigError(
             f"{project.index_path.name} is a part of the index, and the project is not prepared: "
             "run prepare, locate and train on the whole index before its parts"
         )
-    if is_needed(project):
-        LOG.info("the illumination functions are missing: running prepare first")
+    if preparing_is_needed(project):
+        LOG.info("the illumination functions are missing or outdated: running prepare first")
         prepare(project)
-    if not project.has_locations():
-        LOG.info("the project has no locations: running locate first")
+    if locating_is_needed(project):
+        LOG.info("locations are missing: running locate first")
         locate(project)
 
 
@@ -95,21 +116,29 @@ class _Plan:
 
     plate: str
     sites: list[Site]
-    shape: tuple[int, int]
     cells: pd.DataFrame
     settings: str
 
 
 def _plan(
     project: Project, plate: str, sites: list[Site], failures: Failures, counts: Counter[str]
-) -> _Plan:
-    """Read the plate's locations, drop what cannot be cut, and cap the wells."""
-    size = project.config.crops.size
-    shape = _plate_shape(project, plate, sites)
+) -> _Plan | None:
+    """Read the plate's locations, drop what cannot be cut, and cap the wells.
+
+    None where no image of the plate can be read; then each of its sites is a failure.
+    """
+    find = partial(_shape, SiteReader(project))
+    shapes = list(ordered_map(find, sites, workers=project.workers, kind="thread"))
+    readable = [shape for shape in shapes if not isinstance(shape, str)]
     tables = []
-    for site in sites:
+    for site, shape in zip(sites, shapes, strict=True):
+        if not readable:
+            failures.add(plate, site.well, site.site, explain(site, str(shape)))
+            continue
+        # A site whose file is broken keeps its rows, so that after repair only they are written.
+        size = readable[0] if isinstance(shape, str) else shape
         try:
-            table, dropped = read_cells(project, site, shape, size)
+            table, dropped = read_cells(project, site, size, project.config.crops.size)
         except DataError as error:
             failures.add(plate, site.well, site.site, str(error))
             continue
@@ -119,28 +148,22 @@ def _plan(
         counts["off their image"] += len(dropped)
         table = table[["cell", "x", "y"]]
         tables.append(table.assign(plate=plate, well=site.well, site=site.site))
+    if not readable:
+        return None
     columns = ["plate", "well", "site", "cell", "x", "y"]
     cells = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     capped = _cap(cells[columns], project.config.crops.cells_per_well, project.config.dataset.seed)
-    if len(capped) < len(cells):
-        counts["beyond crops.cells_per_well"] += len(cells) - len(capped)
+    counts["beyond crops.cells_per_well"] += len(cells) - len(capped)
     capped = capped.reset_index(drop=True)
-    return _Plan(plate, sites, shape, capped, _settings(project, plate, capped))
+    return _Plan(plate, sites, capped, _settings(project, plate, sites, capped))
 
 
-def _plate_shape(project: Project, plate: str, sites: list[Site]) -> tuple[int, int]:
-    """Height and width of a plate's images, from the first file whose header can be read.
-
-    A site whose file is broken keeps its rows in the store, so that after repair only they are
-    written.
-    """
-    reader = SiteReader(project)
-    for site in sites:
-        try:
-            return inspect(reader.files(site)[0].path).shape
-        except DataError as error:
-            reason = error
-    raise DataError(f"none of the images of plate {plate} can be read; the last: {reason}")
+def _shape(reader: SiteReader, site: Site) -> tuple[int, int] | str:
+    """Height and width of a site's images by the first file's header, or why it has none."""
+    try:
+        return inspect(reader.files(site)[0].path).shape
+    except DataError as error:
+        return str(error)
 
 
 def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
@@ -157,36 +180,19 @@ def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
     return cells.iloc[np.sort(np.concatenate(chosen))] if chosen else cells
 
 
-def _settings(project: Project, plate: str, cells: pd.DataFrame) -> str:
+def _settings(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> str:
     """Everything that decides a plate's crops, as text; equal text, equal crops."""
     identity = cells.to_csv(index=False).encode()
+    labels = json.dumps([labels_digest(project, site) for site in sites]).encode()
     return json.dumps(
         {
             "config": crop_settings(project),
             "illumination": correction_digest(project, plate),
+            "labels": hashlib.sha256(labels).hexdigest() if project.config.crops.mask else None,
             "cells": hashlib.sha256(identity).hexdigest(),
         },
         sort_keys=True,
     )
-
-
-def crop_settings(project: Project) -> dict[str, Any]:
-    """Give what the config alone says of the stored crops."""
-    config = project.config
-    return {
-        "channels": list(project.index.channels),
-        "crops": config.crops.model_dump(include={"size", "mask", "cells_per_well"}),
-        "stored_size": stored_size(project),
-        "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
-    }
-
-
-def stored_size(project: Project) -> int:
-    """Side M of the stored crops: S and the margin that the augmentation needs, in pixels."""
-    crops, augment = project.config.crops, project.config.train.augment
-    if crops.margin == "auto":
-        return crops.size + margin(crops.size, shift=augment.shift, rotations=augment.rotations)
-    return crops.size + crops.margin + crops.margin % 2
 
 
 def _export_plate(
@@ -212,13 +218,7 @@ def _export_plate(
             for key, found in plan.cells.groupby(["well", "site"]).indices.items()
         }
         sites = [site for site in plan.sites if len(rows.get((site.well, site.site), ()))]
-        cutter = _Cutter(
-            SiteReader(project),
-            replace(project),
-            plan.shape,
-            stored_size(project),
-            project.config.crops.mask,
-        )
+        cutter = _Cutter(project, SiteReader(project), stored_size(project))
         centers = [
             plan.cells.loc[rows[(site.well, site.site)], ["x", "y"]].to_numpy() for site in sites
         ]
@@ -229,8 +229,7 @@ def _export_plate(
             next(progress)
             found = rows[(site.well, site.site)]
             if isinstance(result, str):
-                reason = f"index line {site.line}: {result}"
-                failures.add(plan.plate, site.well, site.site, reason)
+                failures.add(plan.plate, site.well, site.site, explain(site, result))
                 counts["in sites that could not be read"] += len(found)
             else:
                 writer.write(found, *result)
@@ -246,11 +245,9 @@ def _export_plate(
 class _Cutter:
     """Reads a site and cuts its cells."""
 
+    project: Project
     reader: SiteReader
-    paths: Project
-    shape: tuple[int, int]
     size: int
-    mask: bool
 
     def __call__(
         self, work: tuple[Site, np.ndarray]
@@ -259,37 +256,7 @@ class _Cutter:
         site, centers = work
         try:
             image = self.reader.image(site)
-            if image.shape[:2] != self.shape:
-                raise DataError(
-                    f"{site.files[0].path} is {image.shape[0]} × {image.shape[1]} pixels, other "
-                    f"images of the plate are {self.shape[0]} × {self.shape[1]}"
-                )
-            crops = cut_cells(self.paths, site, image, centers, self.size, self.mask)
+            crops = cut_cells(self.project, site, image, centers, self.size)
         except DataError as error:
             return str(error)
         return quantize(crops)
-
-
-def cut_cells(
-    paths: Project, site: Site, image: np.ndarray, centers: np.ndarray, size: int, mask: bool
-) -> np.ndarray:
-    """Cut the cells of one site, with their neighbours blanked where ``mask`` is on.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n, size, size, C), in the image's dtype.
-
-    Raises
-    ------
-    DataError
-        ``mask`` is on and there is no label image.
-    """
-    crops = cut(image, centers, size)
-    if not mask:
-        return crops
-    path = paths.labels_path(site)
-    if not path.exists():
-        raise DataError(f"crops.mask needs {path}; `locate --labels` writes it")
-    labels = read_labels(path)
-    return mask_neighbours(crops, cut(labels[:, :, None], centers, size)[:, :, :, 0])

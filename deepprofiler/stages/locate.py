@@ -16,8 +16,9 @@ from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
-from deepprofiler.stages.prepare import is_needed, prepare
-from deepprofiler.stages.sites import SiteReader
+from deepprofiler.stages.prepare import is_needed as preparing_is_needed
+from deepprofiler.stages.prepare import prepare
+from deepprofiler.stages.sites import SiteReader, explain, require_whole_index
 
 _NUCLEAR = ("dna", "hoechst", "dapi")
 
@@ -38,44 +39,59 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
     Raises
     ------
     ConfigError
-        No channel is known to show nuclei.
+        No channel is known to show nuclei, or the index is a part that ``split`` wrote.
     """
+    require_whole_index(project, "locate")
     labels = labels or project.config.crops.mask
     channel = nuclear_channel(project)
-    if is_needed(project):
+    if preparing_is_needed(project):
         LOG.info("locate needs the illumination functions: running prepare first")
         prepare(project)
     failures = Failures(project, "locate")
+    kept = sum(project.locations_path(site).exists() for site in project.index.sites)
     sites = [
         site
         for site in project.index.sites
         if not project.locations_path(site).exists()
         or (labels and not project.labels_path(site).exists())
     ]
+    unfinished = project.locate_unfinished_path
+    if sites:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
     segment = _Segment(
         SiteReader(project), channel, project.config.locate, replace(project), labels
     )
     results = ordered_map(segment, sites, workers=min(project.workers, max(len(sites), 1)))
     counts = []
+    drawn = 0
     for site, result in zip(sites, track(results, len(sites), "locate: sites"), strict=True):
         if isinstance(result, str):
-            failures.add(site.plate, site.well, site.site, f"index line {site.line}: {result}")
-        else:
-            counts.append(result)
+            failures.add(site.plate, site.well, site.site, explain(site, result))
+            continue
+        counts += [] if result.cells is None else [result.cells]
+        drawn += result.drawn
     failures.write()
+    unfinished.unlink(missing_ok=True)
     outcome = Outcome("locate", left_out=failures.counts(), then="export-sc (or train)")
     if counts:
         outcome.wrote.append(
             f"{sum(counts)} cells of {len(counts)} sites to inputs/locations "
             f"(median {np.median(counts):.0f} a site)"
         )
+    if drawn:
+        outcome.wrote.append(f"label images of {drawn} sites to outputs/labels")
     empty = counts.count(0)
     if empty:
         outcome.notes.append(f"{empty} site(s) hold no cells; their files have only a header")
-    kept = len(project.index.sites) - len(sites)
     if kept:
         outcome.notes.append(f"kept the locations of {kept} site(s) that existed before")
     return outcome
+
+
+def is_needed(project: Project) -> bool:
+    """Whether the project has no locations yet, or ``locate`` was interrupted."""
+    return not project.has_locations() or project.locate_unfinished_path.exists()
 
 
 def nuclear_channel(project: Project) -> int:
@@ -103,6 +119,14 @@ def nuclear_channel(project: Project) -> int:
 
 
 @dataclass(frozen=True)
+class _Located:
+    """What was written for a site: cells (None: its locations existed) and a label image."""
+
+    cells: int | None
+    drawn: bool
+
+
+@dataclass(frozen=True)
 class _Segment:
     """Segments one site."""
 
@@ -112,21 +136,23 @@ class _Segment:
     paths: Project
     labels: bool
 
-    def __call__(self, site: Site) -> int | str:
-        """Write the locations of ``site``; return the number of cells or why there are none."""
+    def __call__(self, site: Site) -> _Located | str:
+        """Write what ``site`` misses; return what that was or why it cannot be."""
         drawn = self.paths.labels_path(site)
         try:
             # Label images that exist, perhaps of another program, are the segmentation.
             labels = read_labels(drawn) if drawn.exists() else self._segment(site)
         except DataError as error:
             return str(error)
-        x, y, area = centers(labels)
-        if self.labels and not drawn.exists():
+        draw = self.labels and not drawn.exists()
+        if draw:
             write_labels(drawn, labels)
         locations = self.paths.locations_path(site)
-        if not locations.exists():
-            write_locations(locations, x, y, area=area)
-        return len(x)
+        if locations.exists():
+            return _Located(None, draw)
+        x, y, area = centers(labels)
+        write_locations(locations, x, y, area=area)
+        return _Located(len(x), draw)
 
     def _segment(self, site: Site) -> np.ndarray:
         """Label image (H, W) of a site's nuclei."""

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from deepprofiler import __version__
+from deepprofiler.errors import DataError
+from deepprofiler.files import replacing
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.device import set_seed
 from deepprofiler.learning.extract import feature_function
+from deepprofiler.learning.history import is_over
 from deepprofiler.learning.network import Network
 from deepprofiler.project import Project
 from deepprofiler.registry import MODELS, discover
@@ -36,6 +38,10 @@ class Weights:
     channels : tuple of str
     name, digest : str
         Name of the weights and the hash of their values.
+    seed : int
+        What the weights were made with.
+    warning : str
+        Why other weights may be wanted.
     """
 
     function: Callable[[Any], Any]
@@ -44,6 +50,8 @@ class Weights:
     channels: tuple[str, ...]
     name: str
     digest: str
+    seed: int
+    warning: str = ""
 
 
 def find_plugins(project: Project) -> None:
@@ -53,8 +61,10 @@ def find_plugins(project: Project) -> None:
 
 
 def build_network(project: Project, classes: int) -> Network:
-    """Build the configured model for the project's channels and crop size."""
-    find_plugins(project)
+    """Build the configured model for the project's channels and crop size.
+
+    Its plugins must have been found before, once a stage: finding them executes them.
+    """
     size = project.config.crops.size
     model = project.config.train.model
     shape = (size, size, len(project.index.channels))
@@ -63,16 +73,17 @@ def build_network(project: Project, classes: int) -> Network:
 
 
 def description(project: Project) -> dict[str, Any]:
-    """Give what weights belong to: channels, crops and model."""
+    """Give what weights belong to: channels, images, crops and model."""
     config = project.config
     return {
         "channels": list(project.index.channels),
-        "crops": config.crops.model_dump(include={"size", "rescale"}),
+        "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
+        "crops": config.crops.model_dump(include={"size", "rescale", "mask"}),
         "model": config.train.model.model_dump(),
     }
 
 
-def trained_weights(project: Project, path: Path) -> Weights:
+def trained_weights(project: Project, name: str) -> Weights:
     """Load a checkpoint; the number of its classes is its own matter.
 
     Raises
@@ -80,24 +91,49 @@ def trained_weights(project: Project, path: Path) -> Weights:
     DataError
         It was trained on other channels or crops, or does not fit the model.
     """
-    stored = checkpoint.read(path).about
-    checkpoint.require(path, stored, description(project))
-    network = build_network(project, len(stored["classes"]))
+    find_plugins(project)
+    path = project.checkpoint_path(name)
+    state = checkpoint.read(path)
+    checkpoint.require(path, state.about, description(project))
+    classes = state.about.get("classes")
+    if not isinstance(classes, list) or not classes:
+        raise DataError(
+            f"{path} does not name its classes; train again, or use another experiment (--exp NAME)"
+        )
+    network = build_network(project, len(classes))
     checkpoint.load(path, network)
-    return _weights(project, network, path.stem, checkpoint.digest(path))
+    seed = state.about.get("seed", project.config.dataset.seed)
+    warning = _unfinished(project, name, state.epoch)
+    return _weights(project, network, path.stem, checkpoint.digest(path), seed, warning)
+
+
+def _unfinished(project: Project, name: str, epoch: int) -> str:
+    """Say that training goes on, where ``last`` or ``best`` are weights of only a part of it."""
+    path = project.checkpoint_path("last")
+    if name not in ("last", "best") or not path.exists():
+        return ""
+    state = checkpoint.read(path)
+    epochs, stopping = project.config.train.epochs, project.config.train.early_stopping
+    if state.epoch >= epochs or is_over(state.history, stopping.patience if stopping else None):
+        return ""
+    best = f"epoch {epoch}, the best of the first {state.epoch} of {epochs}"
+    weights = best if name == "best" else f"epoch {epoch} of {epochs}"
+    return f"warning: weights are of {weights}; `train` goes on"
 
 
 def random_weights(project: Project, seed: int) -> Weights:
     """Build the network with untrained weights."""
+    find_plugins(project)
     set_seed(seed)
     network = build_network(project, classes=2)
     made_of = f"{seed} {description(project)} {version('keras')}"
-    return _weights(
-        project, network, f"random-{seed}", hashlib.sha256(made_of.encode()).hexdigest()
-    )
+    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    return _weights(project, network, f"random-{seed}", digest, seed)
 
 
-def _weights(project: Project, network: Network, name: str, digest: str) -> Weights:
+def _weights(
+    project: Project, network: Network, name: str, digest: str, seed: int, warning: str = ""
+) -> Weights:
     layers = project.config.profile.layers
     channels = project.index.channels
     return Weights(
@@ -107,7 +143,18 @@ def _weights(project: Project, network: Network, name: str, digest: str) -> Weig
         channels=channels,
         name=name,
         digest=digest,
+        seed=seed,
+        warning=warning,
     )
+
+
+def write_config(project: Project, seed: int) -> None:
+    """Keep the resolved config, with the seed as used, and the versions beside what they made."""
+    dataset = project.config.dataset.model_copy(update={"seed": seed})
+    config = project.config.model_copy(update={"dataset": dataset})
+    listing = ", ".join(f"{name} {number}" for name, number in versions().items())
+    with replacing(project.experiment_config_path) as temporary:
+        temporary.write_text(f"# {listing}\n{config.to_yaml()}", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

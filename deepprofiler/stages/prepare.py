@@ -13,13 +13,15 @@ from deepprofiler.config import Prepare
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.eight_bit import image_limits, to_8bit
-from deepprofiler.imaging.illumination import Illumination, IlluminationStatistics
+from deepprofiler.imaging.illumination import Illumination
 from deepprofiler.imaging.read import read_site, write_png
+from deepprofiler.imaging.statistics import IlluminationStatistics
 from deepprofiler.metadata import Site
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
+from deepprofiler.stages.sites import explain, require_whole_index
 
 # Statistics travel between processes once per chunk; larger chunks would make progress coarse.
 _CHUNK = 16
@@ -29,7 +31,8 @@ _CLIPPED_TOO_MUCH = 0.01
 def prepare(project: Project) -> Outcome:
     """Write ``outputs/illumination/<plate>.h5`` and, with ``prepare.compress``, 8-bit copies.
 
-    Plates of which every site was measured with the same settings are left alone.
+    Plates of which every site was measured with the same settings are left alone; sites that could
+    not be read then are tried again, and if one can be read now its plate is measured again.
 
     Parameters
     ----------
@@ -39,7 +42,13 @@ def prepare(project: Project) -> Outcome:
     -------
     Outcome
         Sites that could not be read are left out of the plate's statistics and named.
+
+    Raises
+    ------
+    ConfigError
+        The index is a part that ``split`` wrote.
     """
+    require_whole_index(project, "prepare")
     settings = project.config.prepare
     index = project.index
     outcome = Outcome("prepare", then="train (or locate, to look at the cells first)")
@@ -47,17 +56,20 @@ def prepare(project: Project) -> Outcome:
     plates = {
         plate: list(group) for plate, group in groupby(index.sites, key=lambda site: site.plate)
     }
-    todo = {
-        plate: sites
-        for plate, sites in plates.items()
-        if not _is_finished(project, plate, len(sites))
-    }
+    todo = {}
+    for plate, sites in plates.items():
+        unreadable = _unreadable(project, plate, sites)
+        if unreadable is None:
+            todo[plate] = sites
+            continue
+        for site, reason in unreadable:
+            failures.add(plate, site.well, site.site, explain(site, reason))
     chunks = [chunk for sites in todo.values() for chunk in _chunks(sites)]
     total = sum(len(chunk) for chunk in chunks)
     measure = partial(_measure, channels=index.channels, settings=settings)
     results = ordered_map(measure, chunks, workers=min(project.workers, max(len(chunks), 1)))
     written = 0
-    for plate, statistics in _by_plate(chunks, results, failures, total):
+    for plate, statistics, failed in _by_plate(chunks, results, failures, total):
         if statistics is None:
             failures.add(plate, "", "", "none of the plate's sites could be read")
             continue
@@ -68,6 +80,12 @@ def prepare(project: Project) -> Outcome:
         for site in todo[plate]:
             for position in range(len(index.channels)):
                 project.compressed_path(site, position).unlink(missing_ok=True)
+        finished = replace(
+            finished,
+            failed=tuple((site.well, site.site) for site in failed),
+            percentiles_of=settings.percentiles_of,
+            corrected=settings.illumination,
+        )
         illumination.save(project.illumination_path(plate), finished)
         written += 1
     if written:
@@ -83,30 +101,56 @@ def prepare(project: Project) -> Outcome:
 
 
 def is_needed(project: Project) -> bool:
-    """Whether a later stage would miss something that ``prepare`` makes."""
+    """Whether a later stage would miss something that ``prepare`` makes, or find it outdated."""
     settings = project.config.prepare
     if not (settings.illumination or settings.compress):
         return False
-    return any(not project.illumination_path(plate).exists() for plate in project.index.plates)
+    for plate, group in groupby(project.index.sites, key=lambda site: site.plate):
+        path = project.illumination_path(plate)
+        try:
+            found = illumination.load(path, images=False)
+        except DataError:
+            return True
+        if not _has_settings(project, found):
+            return True
+        if settings.compress and not _is_compressed(project, found, list(group)):
+            return True
+    return False
 
 
-def _is_finished(project: Project, plate: str, sites: int) -> bool:
+def _has_settings(project: Project, found: Illumination) -> bool:
+    """Whether a plate was measured with the channels and settings of now."""
     settings = project.config.prepare
+    copies = (found.percentiles_of, found.corrected)
+    return (
+        found.channels == project.index.channels
+        and found.down_scale == settings.down_scale
+        and found.median_size == settings.median_size
+        and found.percentile_ranks == settings.percentiles
+        and (not settings.compress or copies == (settings.percentiles_of, settings.illumination))
+    )
+
+
+def _unreadable(project: Project, plate: str, sites: list[Site]) -> list[tuple[Site, str]] | None:
+    """Sites of a finished plate that still cannot be read; None: the plate must be measured."""
     path = project.illumination_path(plate)
     if not path.exists():
-        return False
+        return None
     try:
         found = illumination.load(path)
     except DataError as error:
         LOG.warning("%s; measuring plate %s anew", error, plate)
-        return False
-    return (
-        found.count == sites
-        and found.channels == project.index.channels
-        and found.down_scale == settings.down_scale
-        and found.median_size == settings.median_size
-        and found.percentile_ranks == settings.percentiles
-    )
+        return None
+    failed = [site for site in sites if (site.well, site.site) in found.failed]
+    if not _has_settings(project, found) or found.count + len(found.failed) != len(sites):
+        return None
+    reasons = []
+    for site in failed:
+        try:
+            read_site(site.files)
+        except DataError as error:
+            reasons.append((site, str(error)))
+    return reasons if len(reasons) == len(found.failed) else None
 
 
 def _chunks(sites: list[Site]) -> Iterator[list[Site]]:
@@ -138,45 +182,48 @@ def _measure(sites: list[Site], channels: tuple[str, ...], settings: Prepare) ->
 
 def _by_plate(
     chunks: list[list[Site]], results: Iterator[_Measured], failures: Failures, total: int
-) -> Iterator[tuple[str, IlluminationStatistics | None]]:
-    """Merge the chunks' statistics, plate by plate."""
+) -> Iterator[tuple[str, IlluminationStatistics | None, list[Site]]]:
+    """Merge the chunks' statistics, plate by plate, and give the sites that failed."""
     progress = iter(track((site for chunk in chunks for site in chunk), total, "prepare: sites"))
     pairs = zip(chunks, results, strict=True)
     for plate, group in groupby(pairs, key=lambda pair: pair[0][0].plate):
         merged: IlluminationStatistics | None = None
+        failed = []
         for chunk, measured in group:
             for _ in chunk:
                 next(progress)
             for site, reason in measured.failed:
-                failures.add(plate, site.well, site.site, f"index line {site.line}: {reason}")
+                failures.add(plate, site.well, site.site, explain(site, reason))
+                failed.append(site)
             if merged is None:
                 merged = measured.statistics
             elif measured.statistics is not None:
                 merged.merge(measured.statistics)
-        yield plate, merged
+        yield plate, merged, failed
     next(progress, None)
 
 
 def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:
     """Write the 8-bit copies of the plates that miss some."""
     index = project.index
-    failed = {(row.plate, row.well, row.site) for row in failures.rows}
     sites = []
     for plate, group in groupby(index.sites, key=lambda site: site.plate):
         members = list(group)
-        if _is_compressed(project, plate, members):
+        path = project.illumination_path(plate)
+        # Without the file no site of the plate could be read.
+        if not path.exists():
             continue
-        sites += [site for site in members if (plate, site.well, site.site) not in failed]
+        found = illumination.load(path, images=False)
+        if not _is_compressed(project, found, members):
+            sites += [site for site in members if (site.well, site.site) not in found.failed]
     clipped: dict[str, list[np.ndarray]] = {}
-    write = partial(
-        _write_copy,
-        paths=replace(project),
-        whole_plate=project.config.prepare.percentiles_of == "plate",
-    )
+    failed: dict[str, list[tuple[str, str]]] = {}
+    write = partial(_write_copy, paths=replace(project))
     results = ordered_map(write, sites, workers=min(project.workers, max(len(sites), 1)))
     for site, result in zip(sites, track(results, len(sites), "compress: sites"), strict=True):
         if isinstance(result, str):
-            failures.add(site.plate, site.well, site.site, f"index line {site.line}: {result}")
+            failures.add(site.plate, site.well, site.site, explain(site, result))
+            failed.setdefault(site.plate, []).append((site.well, site.site))
         else:
             clipped.setdefault(site.plate, []).append(result)
     if clipped:
@@ -184,7 +231,8 @@ def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:
         outcome.wrote.append(f"8-bit copies of {count} sites to outputs/compressed/images")
     for plate, shares in clipped.items():
         share = np.mean(shares, axis=0)
-        illumination.save_clipped(project.illumination_path(plate), share)
+        path = project.illumination_path(plate)
+        illumination.save_clipped(path, share, failed.get(plate, ()))
         for name, value in zip(index.channels, share, strict=True):
             if value > _CLIPPED_TOO_MUCH:
                 outcome.notes.append(
@@ -193,19 +241,18 @@ def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:
                 )
 
 
-def _is_compressed(project: Project, plate: str, sites: list[Site]) -> bool:
+def _is_compressed(project: Project, found: Illumination, sites: list[Site]) -> bool:
     """Whether a plate has all its copies, and their share of clipped pixels, written last."""
-    path = project.illumination_path(plate)
-    if not path.exists():
-        return True
-    return illumination.load(path).clipped is not None and all(
+    failed = set(found.failed)
+    return found.clipped is not None and all(
         project.compressed_path(site, position).exists()
         for site in sites
-        for position in range(len(project.index.channels))
+        if (site.well, site.site) not in failed
+        for position in range(len(found.channels))
     )
 
 
-def _write_copy(site: Site, paths: Project, whole_plate: bool) -> np.ndarray | str:
+def _write_copy(site: Site, paths: Project) -> np.ndarray | str:
     """Write one site's copies; return the shares of clipped pixels (C,), or what is wrong."""
     found: Illumination = illumination.load(paths.illumination_path(site.plate))
     try:
@@ -217,9 +264,11 @@ def _write_copy(site: Site, paths: Project, whole_plate: bool) -> np.ndarray | s
             )
     except DataError as error:
         return str(error)
-    corrected = illumination.correct(image, found.function)
-    limits = found.percentiles if whole_plate else image_limits(corrected, found.percentile_ranks)
-    pixels, clipped = to_8bit(corrected, limits)
+    if found.corrected:
+        image = illumination.correct(image, found.function)
+    whole_plate = found.percentiles_of == "plate"
+    limits = found.percentiles if whole_plate else image_limits(image, found.percentile_ranks)
+    pixels, clipped = to_8bit(image, limits)
     for position in range(pixels.shape[2]):
         write_png(paths.compressed_path(site, position), pixels[:, :, position])
     return clipped

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -21,13 +21,28 @@ from deepprofiler.metadata import Site, Well
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
-from deepprofiler.stages.export_cells import cut_cells, make_inputs
-from deepprofiler.stages.networks import Weights, random_weights, trained_weights, versions
+from deepprofiler.stages.crops import cut_cells, labels_digest
+from deepprofiler.stages.export_cells import make_inputs
+from deepprofiler.stages.networks import (
+    Weights,
+    random_weights,
+    trained_weights,
+    versions,
+    write_config,
+)
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
-from deepprofiler.stages.sites import SiteReader, correction_digest, read_cells
+from deepprofiler.stages.sites import (
+    SiteReader,
+    correction_digest,
+    explain,
+    read_cells,
+    require_whole_index,
+)
 from deepprofiler.stages.train import train
 
 RANDOM = "random"
+# Twice as many sites are read ahead, whose crops wait in memory.
+_READERS = 8
 
 
 def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
@@ -55,18 +70,20 @@ def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
         weights = random_weights(project, seed)
     else:
         if name in ("last", "best") and not project.checkpoint_path(name).exists():
+            require_whole_index(project, "train")
             LOG.info("experiment %s has no weights: running train first", project.experiment)
             train(project)
-        weights = trained_weights(project, project.checkpoint_path(name))
+        weights = trained_weights(project, name)
+    if baseline is None:
+        write_config(project, weights.seed)
     return _Run(project, weights, baseline).all()
 
 
 @dataclass
 class _Site:
-    """One site on its way to the network: its crops, its cells, and what was left out."""
+    """One site whose crops are on their way to the network: its cells, and what was left out."""
 
     site: Site
-    crops: np.ndarray
     cells: pd.DataFrame
     dropped: list[tuple[str, str]] = field(default_factory=list)
     failed: str = ""
@@ -87,7 +104,7 @@ class _Run:
         project = self.project
         wells = project.index.wells()
         inputs = {(well.plate, well.well): self._inputs(well) for well in wells}
-        todo = [well for well in wells if not self._is_current(well, inputs[well.plate, well.well])]
+        todo = [well for well in wells if not self._keep(well, inputs[well.plate, well.well])]
         done = cells = 0
         for well, results in self._wells(todo):
             cells += self._write(well, results, inputs[well.plate, well.well])
@@ -96,6 +113,8 @@ class _Run:
             # A baseline sees the same sites; what failed is in the table already.
             self.failures.write()
         outcome = Outcome("profile", left_out=self.failures.counts(), then="analyze")
+        if self.weights.warning:
+            outcome.notes.append(self.weights.warning)
         if done:
             folder = project.features_folder(self.baseline)
             outcome.wrote.append(f"{cells} cells of {done} wells to {folder}")
@@ -108,11 +127,13 @@ class _Run:
         sites = [site for well in wells for site in well.sites]
         cutter = _Cutter(self.project, self.weights.channels)
         waiting: deque[_Site] = deque()
+        workers = min(self.project.workers, _READERS)
 
         def crops() -> Iterator[np.ndarray]:
-            for result in ordered_map(cutter, sites, workers=self.project.workers, kind="thread"):
+            # Only what the table needs stays until the well is written, not the crops.
+            for result, found in ordered_map(cutter, sites, workers=workers, kind="thread"):
                 waiting.append(result)
-                yield result.crops
+                yield found
 
         batch = self.project.config.profile.batch_size
         features: Iterable[np.ndarray] = extract(crops(), self.weights.function, batch)
@@ -127,23 +148,24 @@ class _Run:
 
     def _write(self, well: Well, results: list[tuple[_Site, np.ndarray]], inputs: str) -> int:
         """Write one well's file, name what was left out, and return its number of cells."""
-        tables, matrices, failed = [], [], {}
+        tables, matrices, failed, dropped = [], [], {}, []
         for result, features in results:
             site = result.site
             for line, reason in result.dropped:
-                self.failures.add(well.plate, well.well, site.site, reason, cell=line)
+                dropped.append((site.site, line, reason))
             if not result.failed and not np.isfinite(features).all():
                 result.failed = (
                     "the network's features are not finite; its weights or the image are broken"
                 )
             if result.failed:
-                reason = f"index line {site.line}: {result.failed}"
+                reason = explain(site, result.failed)
                 self.failures.add(well.plate, well.well, site.site, reason)
                 failed[site.site] = reason
                 continue
             result.cells.insert(0, "site", site.site)
             tables.append(result.cells)
             matrices.append(features)
+        self._add_dropped(well, dropped)
         weights = self.weights
         size = len(weights.names)
         cells = pd.concat(tables, ignore_index=True) if tables else _no_cells()
@@ -159,6 +181,7 @@ class _Run:
             digest=weights.digest,
             inputs=inputs,
             failed=failed,
+            dropped=tuple(dropped),
             versions=versions(),
         )
         found = np.concatenate([np.empty((0, size), np.float32), *matrices])
@@ -173,7 +196,7 @@ class _Run:
         for site in well.sites:
             path = self.project.locations_path(site)
             found = self._digest(path)
-            labels = self._digest(self.project.labels_path(site)) if config.crops.mask else None
+            labels = labels_digest(self.project, site)
             locations.append([site.site, site.sources, found, labels])
         decides = {
             "channels": self.weights.channels,
@@ -188,7 +211,8 @@ class _Run:
     def _digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
-    def _is_current(self, well: Well, inputs: str) -> bool:
+    def _keep(self, well: Well, inputs: str) -> bool:
+        """Tell whether a well is current, and name again what was left out of it."""
         path = self.project.well_path(well.plate, well.well, self.baseline)
         if not path.exists():
             return False
@@ -198,30 +222,36 @@ class _Run:
             LOG.info("%s; profiling the well anew", error)
             return False
         found = (origin.inputs, origin.digest, origin.names)
-        return found == (inputs, self.weights.digest, self.weights.names) and not origin.failed
+        if found != (inputs, self.weights.digest, self.weights.names) or origin.failed:
+            return False
+        self._add_dropped(well, origin.dropped)
+        return True
+
+    def _add_dropped(self, well: Well, dropped: Iterable[tuple[str, str, str]]) -> None:
+        for site, line, reason in dropped:
+            self.failures.add(well.plate, well.well, site, reason, cell=line)
 
 
 class _Cutter:
     """Reads a site and cuts its cells, for a thread."""
 
     def __init__(self, project: Project, channels: tuple[str, ...]):
+        self._project = project
         self._reader = SiteReader(project)
-        self._paths = replace(project)
-        self._crops = project.config.crops
         self._channels = len(channels)
 
-    def __call__(self, site: Site) -> _Site:
-        """Give the site's crops (n, S, S, C) and cells; none where it cannot be used."""
-        size = self._crops.size
+    def __call__(self, site: Site) -> tuple[_Site, np.ndarray]:
+        """Give the site's cells and crops (n, S, S, C); none where it cannot be used."""
+        size = self._project.config.crops.size
         try:
             image = self._reader.image(site)
-            cells, dropped = read_cells(self._paths, site, image.shape[:2], size)
+            cells, dropped = read_cells(self._project, site, image.shape[:2], size)
             centers = cells[["x", "y"]].to_numpy()
-            crops = cut_cells(self._paths, site, image, centers, size, self._crops.mask)
+            crops = cut_cells(self._project, site, image, centers, size)
         except DataError as error:
             none = np.empty((0, size, size, self._channels), np.float32)
-            return _Site(site, none, _no_cells(), failed=str(error))
-        return _Site(site, crops.astype(np.float32), cells, dropped)
+            return _Site(site, _no_cells(), failed=str(error)), none
+        return _Site(site, cells, dropped), crops
 
 
 def _no_cells() -> pd.DataFrame:

@@ -84,7 +84,7 @@ class _Page:
                 "The screen",
                 (
                     f"{len(index.sites)} sites in {len(counts)} wells on "
-                    f"{len(index.plates)} plates.",
+                    f"{len(index.plates)} plate{'s' if len(index.plates) > 1 else ''}.",
                 ),
                 tuple(self.drawings.screen()),
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
 from deepprofiler.stages.export_cells import export_cells
+from deepprofiler.stages.locate import is_needed as locating_is_needed
 from deepprofiler.stages.locate import locate
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.prepare import prepare
@@ -15,15 +16,15 @@ from deepprofiler.stages.train import train
 def run(project: Project) -> Outcome:
     """Run ``prepare``, ``locate``, ``export-sc``, ``train``, ``profile`` and ``analyze``.
 
-    ``locate`` runs only where the project has no location file at all: a single missing one is a
-    site that was not located, and is reported.
+    ``locate`` runs only where the project has no location file at all, or where it was
+    interrupted: else a missing one is a site that was not located, and is reported.
 
     Returns
     -------
     Outcome
         The outcomes of all stages, one after the other.
     """
-    stages = [prepare, *([] if project.has_locations() else [locate])]
+    stages = [prepare, *([locate] if locating_is_needed(project) else [])]
     total = Outcome("run")
     for stage in [*stages, export_cells, train, profile, analyze]:
         outcome = stage(project)
@@ -32,6 +33,8 @@ def run(project: Project) -> Outcome:
         total.wrote += [f"{outcome.stage}: {line}" for line in outcome.wrote]
         total.notes += [f"{outcome.stage}: {line}" for line in outcome.notes]
         for what, count in outcome.left_out.items():
+            if "(" in what:
+                continue  # What a stage repeats of an earlier one, which has told it already.
             total.left_out[f"{what} ({outcome.stage})"] = count
     total.then = f"open {project.report_path}"
     return total

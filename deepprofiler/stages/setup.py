@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deepprofiler.files import replacing
 from deepprofiler.project import Project
 from deepprofiler.stages.outcome import Outcome
+from deepprofiler.stages.sites import require_whole_index
 
 
 def setup(project: Project) -> Outcome:
@@ -40,11 +43,23 @@ def split(project: Project, parts: int) -> Outcome:
     parts : int
         Number of parts, at most the number of wells.
     """
+    require_whole_index(project, "split")
     outcome = Outcome("split", then="profile --part 0 … on as many machines")
+    written = set()
     for number, part in enumerate(project.index.split(parts)):
         path = project.index_path.with_name(f"index-{number:03d}.csv")
         part.write(path)
         outcome.wrote.append(str(path))
+        written.add(path)
+    # They would be parts of the same wells once more.
+    earlier = [
+        path
+        for path in sorted(project.index_path.parent.iterdir())
+        if replace(project, index_name=path.name).is_part and path not in written
+    ]
+    for path in earlier:
+        path.unlink()
+        outcome.notes.append(f"removed {path}, a part of an earlier split")
     return outcome
 
 

@@ -27,5 +27,6 @@ def simulate(project: Project, *, screen: str = "demo", seed: int = 0) -> Outcom
             f"{summary.sites} sites in {summary.wells} wells on {summary.plates} plates, "
             f"{summary.treatments} treatments, {summary.cells} cells to {project.root}"
         ],
+        notes=list(summary.notes),
         then="run",
     )

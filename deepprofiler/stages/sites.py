@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import file_name
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.read import ImageFile, read_site
@@ -73,7 +73,7 @@ class SiteReader:
         if not self._corrected:
             return image
         path = self._paths.illumination_path(site.plate)
-        function = _function(path, path.stat().st_mtime_ns)[:, :, wanted]
+        function = _function(path, _written(path), self.channels)[:, :, wanted]
         if function.shape != image.shape:
             raise DataError(
                 f"{site.files[0].path} is {_size(image)}, the illumination function of plate "
@@ -83,20 +83,86 @@ class SiteReader:
 
 
 def correction_digest(project: Project, plate: str) -> str | None:
-    """Hash of the illumination function that later stages use on a plate; None: none is used."""
+    """Hash of what later stages use of a plate's illumination; None: nothing is used."""
     settings = project.config.prepare
     path = project.illumination_path(plate)
     if not (settings.illumination or settings.compress) or not path.exists():
         return None
-    function = _function(path, path.stat().st_mtime_ns)
-    return hashlib.sha256(function.tobytes()).hexdigest()
+    function = _function(path, _written(path), project.index.channels)
+    digest = hashlib.sha256(function.tobytes())
+    if settings.compress:
+        found = illumination.load(path, images=False)
+        digest.update(found.percentiles.tobytes())
+        digest.update(f"{found.percentile_ranks} of {found.percentiles_of}".encode())
+    return digest.hexdigest()
 
 
 # A run goes plate by plate, so the functions of two plates are enough.
 @lru_cache(maxsize=2)
-def _function(path: Path, written: int) -> np.ndarray:
-    """Read the illumination function that was ``written`` to ``path`` at that time."""
-    return illumination.load(path).function
+def _function(path: Path, written: int, channels: tuple[str, ...]) -> np.ndarray:
+    """Read the function (H, W, C) of ``channels`` that was ``written`` to ``path`` at that time."""
+    found = illumination.load(path)
+    missing = [name for name in channels if name not in found.channels]
+    if missing:
+        raise DataError(
+            f"{path} has no channel {', '.join(missing)}, only {', '.join(found.channels)}; run "
+            "`prepare`"
+        )
+    if found.channels == channels:
+        return found.function
+    return found.function[:, :, [found.channels.index(name) for name in channels]]
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in ns."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; run `prepare`")
+    return path.stat().st_mtime_ns
+
+
+def require_whole_index(project: Project, stage: str) -> None:
+    """Refuse a part that ``split`` wrote where only the whole index makes sense.
+
+    Raises
+    ------
+    ConfigError
+        The index is a part.
+    """
+    if project.is_part:
+        raise ConfigError(
+            f"{project.index_path.name} is a part of the index: run {stage} on the whole index "
+            "(without --metadata); parts are for `profile`"
+        )
+
+
+def explain(site: Site, reason: str) -> str:
+    """Say where in the index a site stands that cannot be used, and which channel is to blame.
+
+    Parameters
+    ----------
+    site : Site
+    reason : str
+        Text of the error, which begins with the path of the image where one is to blame.
+
+    Returns
+    -------
+    str
+        Such as ``index.csv line 17: channel DNA names P1/a.tif, which does not exist. …``.
+    """
+    place = f"{site.index} line {site.line}"
+    for file, (source, _, _) in zip(site.files, site.sources, strict=True):
+        rest = reason.removeprefix(str(file.path))
+        if rest == reason or rest[:1] not in (":", " "):
+            continue
+        pairs = zip(site.channels, site.sources, strict=True)
+        names = [name for name, (other, _, _) in pairs if other == source]
+        channels = f"channel{'s' * (len(names) > 1)} {', '.join(names)}"
+        if rest != " does not exist":
+            return f"{place}: {channels}: {reason}"
+        text = f"{place}: {channels} name{'s' * (len(names) == 1)} {source}, which does not exist"
+        relative = not Path(source).is_absolute()
+        return f"{text}. Paths are relative to inputs/images." if relative else text
+    return f"{place}: {reason}"
 
 
 def _size(image: np.ndarray) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.files import replacing
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Look
-from deepprofiler.learning.cells import CellStore
+from deepprofiler.learning.cells import CellStore, read_settings, table_path
+from deepprofiler.learning.checkpoint import Checkpoint
 from deepprofiler.learning.device import set_seed
 from deepprofiler.learning.fit import fit
 from deepprofiler.learning.recipe import Recipe
@@ -24,9 +24,11 @@ from deepprofiler.progress import Steps
 from deepprofiler.project import Project
 from deepprofiler.registry import CROP_GENERATORS
 from deepprofiler.splits import training_labels, validation_rows
-from deepprofiler.stages.export_cells import crop_settings, export_cells
-from deepprofiler.stages.networks import build_network, description, find_plugins, versions
+from deepprofiler.stages.crops import crop_settings
+from deepprofiler.stages.export_cells import export_cells
+from deepprofiler.stages.networks import build_network, description, find_plugins, write_config
 from deepprofiler.stages.outcome import LOG, Outcome
+from deepprofiler.stages.sites import SiteReader, require_whole_index
 
 
 def train(project: Project, *, epoch: int | None = None, seed: int | None = None) -> Outcome:
@@ -36,22 +38,37 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     ----------
     project : Project
     epoch : int, optional
-        The epoch to go on with; 1 starts anew. By default the one after the last finished.
+        The epoch to go on with; 1 starts anew, and replaces what there is once its first epoch
+        is finished. By default the one after the last finished.
     seed : int, optional
-        In place of the config's.
+        In place of the config's, or, where training goes on, of the one that it began with.
 
     Returns
     -------
     Outcome
+
+    Raises
+    ------
+    ConfigError
+        The index is one part of a split one, or training cannot go on with ``epoch``.
     """
+    require_whole_index(project, "train")
     config = project.config
-    seed = config.dataset.seed if seed is None else seed
     outcome = Outcome("train", then="profile")
     index = project.index
     index.values("label")
+    find_plugins(project)
+    fresh = epoch == 1
+    before = _before(project, fresh)
+    seed = _seed(project, seed, before, outcome)
+    about = description(project) | {"generator": config.train.generator.model_dump(), "seed": seed}
+    last, best = (project.checkpoint_path(name) for name in ("last", "best"))
+    # Before anything is exported for a training that cannot go on.
+    if before is not None:
+        checkpoint.require(last, before.about, about)
+    _require_next(last, epoch, 0 if before is None else before.epoch)
     store = _open_store(project, outcome)
     chosen = _choose(project, store, seed, outcome)
-    find_plugins(project)
     generator = CROP_GENERATORS.build(
         config.train.generator.name, params=config.train.generator.params
     )
@@ -59,9 +76,9 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     network = build_network(project, len(chosen.classes))
     settings = config.train
     augment, stopping = settings.augment, settings.early_stopping
-    about = description(project) | {"generator": settings.generator.model_dump(), "seed": seed}
-    _start_at(project, epoch, about | {"classes": chosen.classes})
-    _write_config(project)
+    if before is not None:
+        checkpoint.require(last, before.about, {"classes": chosen.classes})
+    write_config(project, seed)
     with Steps(settings.epochs) as progress:
         history = fit(
             network,
@@ -91,20 +108,23 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
                 seed=seed,
             ),
             about=about,
-            folder=project.checkpoint_folder,
+            last=last,
+            best=best,
+            figures=project.history_path,
             logs=project.logs_folder,
+            fresh=fresh,
             progress=progress,
         )
     done = len(history.epochs) - history.resumed
     if done:
-        outcome.wrote.append(f"{done} epoch(s) to {project.checkpoint_folder}/last.h5 and best.h5")
+        outcome.wrote.append(f"{done} epoch(s) to {last} and {best.name}")
     if history.resumed:
         outcome.notes.append(f"{history.resumed} epoch(s) had been finished before")
-    last = history.epochs[-1]
-    if "val_macro_accuracy" in last:
+    row = history.epochs[-1]
+    if "val_macro_accuracy" in row:
         outcome.notes.append(
-            f"validation accuracy {last['val_accuracy']:.3f} of cells, "
-            f"{last['val_macro_accuracy']:.3f} mean of {len(chosen.classes)} classes "
+            f"validation accuracy {row['val_accuracy']:.3f} of cells, "
+            f"{row['val_macro_accuracy']:.3f} mean of {len(chosen.classes)} classes "
             f"(chance {1 / len(chosen.classes):.3f}); best epoch {history.best}"
         )
     return outcome
@@ -112,23 +132,50 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
 
 def layers(project: Project) -> list[tuple[str, int]]:
     """Name and number of features of each layer of the configured network."""
+    find_plugins(project)
     return build_network(project, classes=2).layers()
 
 
 def _open_store(project: Project, outcome: Outcome) -> CellStore:
-    """Open the exported cells; export them first where there are none that fit the config."""
+    """Export what is missing or outdated, and open the stores that there are.
+
+    A machine that only trains may have the stores and none of the images.
+    """
     paths = [project.store_path(plate) for plate in project.index.plates]
-    found = CellStore(paths) if all(path.exists() for path in paths) else None
-    if found is not None:
-        expected = crop_settings(project)
-        if all(json.loads(text).get("config") == expected for text in found.settings):
-            return found
-        LOG.info("the exported cells were cut with other settings: running export-sc first")
+    if _has_images(project) or not all(_is_whole(path) for path in paths):
+        exported = export_cells(project)
+        outcome.left_out = {f"{what} (export-sc)": n for what, n in exported.left_out.items()}
     else:
-        LOG.info("the exported cells are missing: running export-sc first")
-    exported = export_cells(project)
-    outcome.left_out = {f"{what} (export-sc)": n for what, n in exported.left_out.items()}
-    return CellStore(paths)
+        outcome.notes.append("no image of the index is here: the cells are used as exported")
+    # The store of a plate whose images cannot be read (any more) may be of other settings.
+    expected = crop_settings(project)
+    found = [path for path in paths if _is_whole(path)]
+    usable = [path for path in found if _config(path) == expected]
+    if len(usable) < len(found):
+        outcome.notes.append(
+            f"{len(found) - len(usable)} plate(s) are not trained on: their cells were exported "
+            "with other settings, and their images cannot be read"
+        )
+    return CellStore(usable)
+
+
+def _config(store: Path) -> object:
+    """Give what the config said when a store was made."""
+    return json.loads(read_settings(store)).get("config")
+
+
+def _is_whole(store: Path) -> bool:
+    return store.exists() and table_path(store).exists()
+
+
+def _has_images(project: Project) -> bool:
+    """Whether any image, or 8-bit copy of one, is there."""
+    reader = SiteReader(project)
+    return any(
+        file.path.exists()
+        for site in project.index.sites
+        for file in (*site.files, *reader.files(site))
+    )
 
 
 @dataclass(frozen=True)
@@ -223,26 +270,29 @@ def _held_out(
     return held
 
 
-def _start_at(project: Project, epoch: int | None, about: dict[str, Any]) -> None:
-    """Make sure that training can go on, with ``epoch``; 1 removes what there is."""
+def _before(project: Project, fresh: bool) -> Checkpoint | None:
+    """Read where training stands; None where it starts anew."""
     path = project.checkpoint_path("last")
-    if epoch == 1:
-        for name in ("last", "best"):
-            project.checkpoint_path(name).unlink(missing_ok=True)
-    finished = 0
-    if path.exists():
-        state = checkpoint.read(path)
-        checkpoint.require(path, state.about, about)
-        finished = state.epoch
+    return None if fresh or not path.exists() else checkpoint.read(path)
+
+
+def _seed(project: Project, given: int | None, before: Checkpoint | None, outcome: Outcome) -> int:
+    """Choose the seed: the given one, the one that training began with, or the config's."""
+    seed = project.config.dataset.seed
+    if given is not None:
+        return given
+    begun = seed if before is None else int(before.about.get("seed", seed))
+    if begun != seed:
+        outcome.notes.append(
+            f"training began with seed {begun} and goes on with it, not with dataset.seed: {seed}"
+        )
+    return begun
+
+
+def _require_next(path: Path, epoch: int | None, finished: int) -> None:
+    """Raise ConfigError unless ``epoch`` is the one after those that ``path`` holds."""
     if epoch not in (None, finished + 1):
         raise ConfigError(
             f"--epoch {epoch}: {path} holds {finished} finished epoch(s), so the next is "
             f"{finished + 1}; leave --epoch out to go on, or give 1 to start anew"
         )
-
-
-def _write_config(project: Project) -> None:
-    """Keep the resolved config and the versions beside what they made."""
-    listing = ", ".join(f"{name} {number}" for name, number in versions().items())
-    with replacing(project.experiment_config_path) as temporary:
-        temporary.write_text(f"# {listing}\n{project.config.to_yaml()}", encoding="utf-8")

@@ -12,13 +12,14 @@ import pytest
 from deepprofiler.errors import DataError
 from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import (
-    IlluminationStatistics,
     correct,
     load,
+    require_usable,
     save,
     save_clipped,
 )
 from deepprofiler.imaging.read import ImageFile, read_site
+from deepprofiler.imaging.statistics import IlluminationStatistics
 
 CHANNELS = ("DNA", "RNA", "ER", "AGP", "Mito")
 
@@ -178,7 +179,7 @@ def test_function_that_is_not_above_zero_is_refused(value):
     function = np.ones((64, 64, 1), np.float32)
     function[3, 4] = value
     with pytest.raises(DataError, match="finite and above 0"):
-        correct(np.ones((64, 64, 1)), function)
+        require_usable(function)
 
 
 def test_function_of_another_shape_is_refused():
@@ -235,8 +236,13 @@ def test_file_survives(tmp_path):
     again = load(path)
     for name, value in vars(found).items():
         np.testing.assert_array_equal(getattr(again, name), value)
-    save_clipped(path, np.array([0.5, 0.25]))
+    save_clipped(path, np.array([0.5, 0.25]), [("A01", "α/1")])
+    save_clipped(path, np.array([0.5, 0.25]), [("B01", "2")])
     np.testing.assert_array_equal(load(path).clipped, [0.5, 0.25])
+    assert load(path).failed == (("A01", "α/1"), ("B01", "2"))
+    header = load(path, images=False)
+    assert header.function.size == header.mean_image.size == 0
+    assert header.channels == found.channels
     assert [entry.name for entry in path.parent.iterdir()] == ["P1.h5"]
 
 

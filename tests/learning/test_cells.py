@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,8 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.learning.cells import CellStore, CellStoreWriter, margin, table_path
+from deepprofiler.learning.cell_writer import CellStoreWriter
+from deepprofiler.learning.cells import VERSION, CellStore, margin, read_settings, table_path
 
 CHANNELS = ("DNA", "ER")
 SIZE = 6
@@ -159,6 +161,34 @@ def test_damaged_stores_are_refused(tmp_path: Path) -> None:
     table_path(path).unlink()
     with pytest.raises(DataError, match=r"a\.parquet does not exist"):
         CellStore([path])
+
+
+def test_a_store_that_has_all_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_all(path, "P", 5, 1)
+    before = path.stat().st_mtime_ns
+    # As another process that reads it would: HDF5 then refuses to open it for writing.
+    with h5py.File(path, "r"), open_writer(path, located("P", 5)) as writer:
+        assert len(writer.table) == 5
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [
+    ("version", VERSION + 1, "newer release"),
+    ("format", "deepprofiler-well", "its format is deepprofiler-well"),
+    ("channels", None, "not a usable store"),
+])  # fmt: skip
+def test_other_formats_are_refused(tmp_path: Path, key: str, value: object, said: str) -> None:
+    path = tmp_path / "a.h5"
+    write_all(path, "P", 3, 1)
+    with h5py.File(path, "r+") as file:
+        about = json.loads(file.attrs["about"]) | {key: value}
+        if value is None:
+            del about[key]
+        file.attrs["about"] = json.dumps(about)
+    for read in (lambda: CellStore([path]), lambda: read_settings(path)):
+        with pytest.raises(DataError, match=said):
+            read()
 
 
 def test_stores_must_go_together(tmp_path: Path) -> None:

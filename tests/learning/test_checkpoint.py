@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -117,6 +118,17 @@ def test_files_that_are_no_checkpoints(path: Path) -> None:
         checkpoint.load(path, tiny())
     path.unlink()
     with pytest.raises(DataError, match="does not exist; run train first"):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [
+    ("version", checkpoint.VERSION + 1, "newer release"),
+    ("format", "deepprofiler-cells", "not a checkpoint of deepprofiler"),
+])  # fmt: skip
+def test_other_formats_are_refused(path: Path, key: str, value: object, said: str) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["about"] = json.dumps(json.loads(file.attrs["about"]) | {key: value})
+    with pytest.raises(DataError, match=said):
         checkpoint.read(path)
 
 

@@ -81,7 +81,9 @@ def train(
         "classes": CLASSES,
         "look": LOOK,
         "about": {"channels": ["DNA", "ER"]},
-        "folder": folder / "checkpoint",
+        "last": folder / "checkpoint" / "last.h5",
+        "best": folder / "checkpoint" / "best.h5",
+        "figures": folder / "logs" / "history.csv",
         "logs": folder / "logs",
     }
     return fit(network or tiny(), generator or Single(), recipe=recipe, **{**settings, **others})
@@ -212,6 +214,28 @@ def test_a_finished_training_is_left_alone(tmp_path: Path, screen: Screen) -> No
     assert train(tmp_path, screen, recipe=replace(RECIPE, epochs=3)).resumed == 2
 
 
+def test_a_fresh_start_replaces_nothing_before_its_first_epoch(
+    tmp_path: Path, screen: Screen
+) -> None:
+    train(tmp_path, screen)
+    kept = [tmp_path / "checkpoint" / f"{name}.h5" for name in ("last", "best")]
+    before = [path.read_bytes() for path in kept]
+    events = set((tmp_path / "logs").glob("events*"))
+    with pytest.raises(KilledError):
+        train(tmp_path, screen, fresh=True, progress=kill_at(1, 3))
+    assert [path.read_bytes() for path in kept] == before
+    assert set((tmp_path / "logs").glob("events*")) == events
+
+    history = train(tmp_path, screen, fresh=True, recipe=replace(RECIPE, epochs=1))
+    assert (history.resumed, len(history.epochs)) == (0, 1)
+    assert [checkpoint.read(path).epoch for path in kept] == [1, 1]
+    after = set((tmp_path / "logs").glob("events*"))
+    assert len(after) == 1
+    assert not after & events
+    with (tmp_path / "logs" / "history.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+
+
 def test_the_seed_decides(tmp_path: Path, screen: Screen) -> None:
     found = {}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -314,7 +338,8 @@ def test_misfits_are_found_before_the_first_step(tmp_path: Path, screen: Screen)
         train(tmp_path, screen, generator=Sequence())
     with pytest.raises(PluginError, match=r"Single and tiny do not fit: targets are \(None, 3\)"):
         train(tmp_path, screen, tiny(classes=5))
-    with pytest.raises(DataError, match=r"stored with side 10; size 8 .* needs 14: run export-sc"):
+    said = r"stored with side 10; size 8 .* needs 14: set crops\.margin to auto or at least 6"
+    with pytest.raises(DataError, match=said):
         train(tmp_path, screen, look=Look(SIZE, augmentation=Augmentation(shift=3)))
     four = replace(screen.training, classes=4)
     with pytest.raises(DataError, match="1 classes have no cells to train on: d"):
