@@ -194,6 +194,8 @@ class Screen:
             toxic=1,
             survival=0.2,
             cells=35,
+            compound_spread=0.15,
+            nuisance=Nuisance(batch_blur=0.5, site_blur=0.45),
             crop_size=48,
             epochs=10,
         )
