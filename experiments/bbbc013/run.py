@@ -31,7 +31,7 @@ CONFIG = {
     "dataset": {"channels": ["FKHR", "DNA"], "seed": 0},
     "crops": {"size": 48},
     "train": {
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 64,
         "optimizer": "adam",
         "learning_rate": 0.001,
