@@ -53,6 +53,11 @@ def file_name(name: str) -> str:
     return safe
 
 
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file's content as hexadecimal text; None where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; what was written there replaces it at the end.

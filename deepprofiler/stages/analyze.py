@@ -17,7 +17,7 @@ from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.profile import RANDOM, profile
 from deepprofiler.stages.report import write_report
 from deepprofiler.stages.scores import Scores, count_scores, negative_rows, score, treatments_of
-from deepprofiler.stages.wells import Gathered, gather
+from deepprofiler.stages.wells import Gathered, gather, with_enough_cells
 
 SCORES = [
     "method",
@@ -71,7 +71,7 @@ def analyze(project: Project) -> Outcome:
             f"{settings.min_cells} cells, and are only in wells-unnormalized.parquet"
         )
     untrained = project.config.profile.checkpoint == RANDOM
-    usable = wells.subset(~wells.values(FLAG).astype(bool))
+    usable = with_enough_cells(wells)
     methods = [
         score(
             usable,
@@ -112,7 +112,7 @@ def analyze(project: Project) -> Outcome:
 def fit_chain(project: Project, gathered: Gathered) -> Chain:
     """Fit the configured normalization on the wells with enough cells and the controls."""
     index = project.index
-    wells = gathered.wells.subset(~gathered.wells.values(FLAG).astype(bool))
+    wells = with_enough_cells(gathered.wells)
     if not len(wells):
         raise DataError(
             f"no well has analyze.min_cells = {project.config.analyze.min_cells} cells; lower it"
@@ -150,7 +150,7 @@ def _baselines(
             chain = fit_chain(project, random)
             wells = chain.transform(random.wells.subset(chain.covers(random.wells)))
             yield score(
-                wells.subset(~wells.values(FLAG).astype(bool)),
+                with_enough_cells(wells),
                 project.index,
                 weight,
                 seed,
@@ -160,7 +160,7 @@ def _baselines(
     except DataError as error:
         # Profiles and scores stand without it, for instance where the images are elsewhere.
         outcome.notes.append(f"no baseline of random weights: {error}")
-    kept = gathered.wells.subset(~gathered.wells.values(FLAG).astype(bool))
+    kept = with_enough_cells(gathered.wells)
     yield count_scores(kept, project.index, weight, seed)
 
 
@@ -176,7 +176,7 @@ def _write_tables(
     gathered.wells.write(project.profiles_path("wells-unnormalized.parquet"))
     wells.write(project.profiles_path("wells.parquet"))
     if index.has("treatment"):
-        kept = wells.subset(~wells.values(FLAG).astype(bool))
+        kept = with_enough_cells(wells)
         treatments = treatments_of(kept, index, weight)
         treatments.write(project.profiles_path("treatments.parquet"))
     _write_csv(project, "counts.csv", gathered.counts.sort_values([PLATE, WELL], kind="stable"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
 from deepprofiler.errors import DataError
+from deepprofiler.files import file_digest
 from deepprofiler.imaging.crop import cut, mask_neighbours
 from deepprofiler.imaging.read import read_labels
 from deepprofiler.learning.cells import margin
@@ -36,10 +36,7 @@ def stored_size(project: Project) -> int:
 
 def labels_digest(project: Project, site: Site) -> str | None:
     """Hash of the label image that masks a site's crops; None: none is used, or it is missing."""
-    path = project.labels_path(site)
-    if not project.config.crops.mask or not path.exists():
-        return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_digest(project.labels_path(site)) if project.config.crops.mask else None
 
 
 def cut_cells(

@@ -97,15 +97,16 @@ def make_inputs(project: Project) -> None:
         Something is missing and the index is one part of a split one: a plate's illumination is
         measured on all of its sites.
     """
-    if project.is_part and (preparing_is_needed(project) or locating_is_needed(project)):
+    unprepared, unlocated = preparing_is_needed(project), locating_is_needed(project)
+    if project.is_part and (unprepared or unlocated):
         raise ConfigError(
             f"{project.index_path.name} is a part of the index, and the project is not prepared: "
             "run prepare, locate and train on the whole index before its parts"
         )
-    if preparing_is_needed(project):
+    if unprepared:
         LOG.info("the illumination functions are missing or outdated: running prepare first")
         prepare(project)
-    if locating_is_needed(project):
+    if unlocated:
         LOG.info("locations are missing: running locate first")
         locate(project)
 

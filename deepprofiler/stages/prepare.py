@@ -21,7 +21,7 @@ from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
-from deepprofiler.stages.sites import explain, require_whole_index
+from deepprofiler.stages.sites import explain, load_illumination, require_whole_index
 
 # Statistics travel between processes once per chunk; larger chunks would make progress coarse.
 _CHUNK = 16
@@ -254,7 +254,7 @@ def _is_compressed(project: Project, found: Illumination, sites: list[Site]) -> 
 
 def _write_copy(site: Site, paths: Project) -> np.ndarray | str:
     """Write one site's copies; return the shares of clipped pixels (C,), or what is wrong."""
-    found: Illumination = illumination.load(paths.illumination_path(site.plate))
+    found = load_illumination(paths.illumination_path(site.plate))
     try:
         image = read_site(site.files)
         if image.shape != found.function.shape:

@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.features import Origin, WellFeatures, read_origin, write_well
-from deepprofiler.files import replacing
+from deepprofiler.files import file_digest, replacing
 from deepprofiler.learning.extract import extract
 from deepprofiler.metadata import Site, Well
 from deepprofiler.parallel import ordered_map
@@ -194,8 +193,7 @@ class _Run:
         config = self.project.config
         locations = []
         for site in well.sites:
-            path = self.project.locations_path(site)
-            found = self._digest(path)
+            found = file_digest(self.project.locations_path(site))
             labels = labels_digest(self.project, site)
             locations.append([site.site, site.sources, found, labels])
         decides = {
@@ -206,10 +204,6 @@ class _Run:
             "locations": locations,
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-    @staticmethod
-    def _digest(path: Path) -> str | None:
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
     def _keep(self, well: Well, inputs: str) -> bool:
         """Tell whether a well is current, and name again what was left out of it."""

@@ -20,7 +20,7 @@ from deepprofiler.project import Project
 from deepprofiler.stages.drawings import Drawings
 from deepprofiler.stages.outcome import read_failures
 from deepprofiler.stages.scores import Scores, negative_rows, treatments_of
-from deepprofiler.stages.wells import Gathered
+from deepprofiler.stages.wells import Gathered, with_enough_cells
 
 _UNITS = {
     "NSC": ("treatments", "have their nearest neighbour of another compound in their mechanism"),
@@ -68,11 +68,12 @@ class _Page:
         self.project = project
         self.index: Index = project.index
         self.gathered = gathered
-        self.wells = wells.subset(~wells.values(FLAG).astype(bool))
+        self.wells = with_enough_cells(wells)
         self.chain = chain
         self.methods = methods
         self.seed = project.config.dataset.seed
         self.drawings = Drawings(project, gathered)
+        self.failures = self._failures()
 
     def report(self) -> Report:
         """Put all parts together."""
@@ -105,11 +106,10 @@ class _Page:
             },
             comparison=self._comparison(),
             left_out=tuple(self._left_out()),
-            notes=(),
             views=tuple(views),
             neighbours=self._neighbours(),
             sections=tuple(section for section in sections if section.pictures or section.text),
-            failures=self._failures(),
+            failures=self.failures,
             provenance={
                 "date": date.today().isoformat(),
                 "seed": str(self.seed),
@@ -153,9 +153,8 @@ class _Page:
         yield LeftOut(
             "sites", self.gathered.failed_sites, len(self.index.sites), "could not be used"
         )
-        failures = self._failures()
-        if failures is not None:
-            cells = int((failures["cell"] != "").sum())
+        if self.failures is not None:
+            cells = int((self.failures["cell"] != "").sum())
             yield LeftOut("cells", cells, None, "lie off their image")
         for name, result in self.methods[0].results.items():
             missing = result.total - result.n

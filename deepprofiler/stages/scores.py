@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def score(
     scores = Scores(name, about)
     treated = wells.subset(~negative_rows(index, wells))
     metric: Metric = "euclidean" if len(wells.names) == 1 else "cosine"
-    for what, compute in _accuracies(treated, index, weight, metric, seed):
+    for what, compute in _accuracies(treated, index, weight, metric, seed).items():
         try:
             scores.results[what] = compute()
         except DataError as error:
@@ -79,72 +80,33 @@ def score(
 
 def _accuracies(
     wells: Profiles, index: Index, weight: Weight, metric: Metric, seed: int
-) -> list[tuple[str, Callable[[], Accuracy]]]:
+) -> dict[str, Callable[[], Accuracy]]:
     """Names and computations of the accuracies, the most telling first."""
     if not (index.has("treatment") and len(wells)):
-        return []
+        return {}
     roles = index.roles
-    treatment = roles["treatment"]
+    treatment, batch = roles["treatment"], roles["batch"]
     compound = roles.get("compound", treatment)
-    found: list[tuple[str, Callable[[], Accuracy]]] = []
+    common: dict[str, Any] = {"controls": None, "metric": metric, "seed": seed}
+    found: dict[str, Callable[[], Accuracy]] = {}
     if index.has("mechanism"):
-        mechanism, batch = roles["mechanism"], roles["batch"]
-        found.append(
-            (
-                "NSC",
-                lambda: nsc(
-                    treatments_of(wells, index, weight, "mechanism", "compound"),
-                    treatment=treatment,
-                    compound=compound,
-                    mechanism=mechanism,
-                    controls=None,
-                    metric=metric,
-                    seed=seed,
-                ),
-            )
-        )
+        matched = common | {
+            "treatment": treatment,
+            "compound": compound,
+            "mechanism": roles["mechanism"],
+        }
+        by = ("mechanism", "compound")
+        found["NSC"] = lambda: nsc(treatments_of(wells, index, weight, *by), **matched)
         if len(set(wells.values(batch))) > 1:
-            found.append(
-                (
-                    "NSCB",
-                    lambda: nscb(
-                        treatments_of(wells, index, weight, "mechanism", "compound", "batch"),
-                        treatment=treatment,
-                        compound=compound,
-                        mechanism=mechanism,
-                        batch=batch,
-                        controls=None,
-                        metric=metric,
-                        seed=seed,
-                    ),
-                )
+            found["NSCB"] = lambda: nscb(
+                treatments_of(wells, index, weight, *by, "batch"), batch=batch, **matched
             )
     if index.has("gene"):
-        found.append(
-            (
-                "gene accuracy",
-                lambda: gene_accuracy(
-                    wells,
-                    variant=treatment,
-                    gene=roles["gene"],
-                    controls=None,
-                    metric=metric,
-                    seed=seed,
-                ),
-            )
+        found["gene accuracy"] = lambda: gene_accuracy(
+            wells, variant=treatment, gene=roles["gene"], **common
         )
-    found.append(
-        (
-            "replicate accuracy",
-            lambda: replicate_accuracy(
-                wells,
-                treatment=treatment,
-                compound=compound,
-                controls=None,
-                metric=metric,
-                seed=seed,
-            ),
-        )
+    found["replicate accuracy"] = lambda: replicate_accuracy(
+        wells, treatment=treatment, compound=compound, **common
     )
     return found
 

@@ -14,6 +14,7 @@ import pandas as pd
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import file_name
 from deepprofiler.imaging import illumination
+from deepprofiler.imaging.illumination import Illumination
 from deepprofiler.imaging.read import ImageFile, read_site
 from deepprofiler.locations import read_locations, usable
 from deepprofiler.metadata import Site
@@ -91,17 +92,28 @@ def correction_digest(project: Project, plate: str) -> str | None:
     function = _function(path, _written(path), project.index.channels)
     digest = hashlib.sha256(function.tobytes())
     if settings.compress:
-        found = illumination.load(path, images=False)
+        found = load_illumination(path)
         digest.update(found.percentiles.tobytes())
         digest.update(f"{found.percentile_ranks} of {found.percentiles_of}".encode())
     return digest.hexdigest()
 
 
-# A run goes plate by plate, so the functions of two plates are enough.
+def load_illumination(path: Path) -> Illumination:
+    """Read a plate's illumination, or give the one that was read before, if it is still that."""
+    return _illumination(path, _written(path))
+
+
+# A run goes plate by plate, so two plates are enough.
+@lru_cache(maxsize=2)
+def _illumination(path: Path, written: int) -> Illumination:
+    """Read what was ``written`` to ``path`` at that time."""
+    return illumination.load(path)
+
+
 @lru_cache(maxsize=2)
 def _function(path: Path, written: int, channels: tuple[str, ...]) -> np.ndarray:
     """Read the function (H, W, C) of ``channels`` that was ``written`` to ``path`` at that time."""
-    found = illumination.load(path)
+    found = load_illumination(path)
     missing = [name for name in channels if name not in found.channels]
     if missing:
         raise DataError(

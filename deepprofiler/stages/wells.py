@@ -112,6 +112,11 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
     )
 
 
+def with_enough_cells(wells: Profiles) -> Profiles:
+    """Leave out the wells that are flagged for too few cells: they take part in no fit or score."""
+    return wells.subset(~wells.values(FLAG).astype(bool))
+
+
 def _require_same(first: Origin, other: Origin, path: object) -> None:
     """Refuse to average features of different networks."""
     if (other.digest, other.names) != (first.digest, first.names):

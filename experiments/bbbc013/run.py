@@ -1,6 +1,6 @@
 """Real plate BBBC013: learn from replicates 1-3, judge on replicate 4.
 
-    python experiments/bbbc013/run.py DATA [--root FOLDER] [--permuted]
+    python experiments/bbbc013/run.py DATA [--root FOLDER] [--permuted] [--epochs N]
 
 DATA is the folder with ``index.csv`` and ``images/``. The project is made in FOLDER (default
 ``bbbc013-project``), every stage runs, and ``FOLDER/results.csv`` holds the figures of the README.
@@ -44,7 +44,7 @@ CONFIG = {
 RANDOM_SEEDS = range(5)
 
 
-def make_project(data: Path, root: Path) -> Project:
+def make_project(data: Path, root: Path, epochs: int) -> Project:
     """Lay the plate out as a project; only files that are missing are copied."""
     project = Project(root)
     setup(project)
@@ -53,7 +53,8 @@ def make_project(data: Path, root: Path) -> Project:
         if not target.exists():
             shutil.copyfile(image, target)
     shutil.copyfile(data / "index.csv", project.index_path)
-    project.config_path.write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    config = {**CONFIG, "train": {**CONFIG["train"], "epochs": epochs}}
+    project.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
     return project
 
 
@@ -74,10 +75,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--root", type=Path, default=Path("bbbc013-project"))
     parser.add_argument("--permuted", action="store_true")
+    parser.add_argument("--epochs", type=int, default=CONFIG["train"]["epochs"])
     options = parser.parse_args()
     start_logging(20)
     started = time.monotonic()
-    project = make_project(options.data, options.root)
+    project = make_project(options.data, options.root, options.epochs)
     run(project)
     for seed in RANDOM_SEEDS:
         profile(project, random_seed=seed)
