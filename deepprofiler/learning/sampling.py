@@ -8,6 +8,28 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+# Where a cell is, from what most cells share to what fewest do.
+_LEVELS = ("batch", "replicate", "plate", "well")
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The places of one class's cells.
+
+    Attributes
+    ----------
+    codes : (G, 4) int64 array
+        Batch, replicate, plate and well of each place, each numbered from 0 within the class.
+    members : tuple of int64 arrays
+        Positions of the cells of each place.
+    replicates : dict
+        For each batch the replicates that it has.
+    """
+
+    codes: np.ndarray
+    members: tuple[np.ndarray, ...]
+    replicates: dict[int, list[int]]
+
 
 @dataclass(frozen=True, eq=False)
 class Cells:
@@ -101,6 +123,34 @@ class Cells:
     def counts(self) -> np.ndarray:
         """Number of cells of each class, (K,)."""
         return np.bincount(self.label, minlength=self.classes)
+
+    @cached_property
+    def by_replicate(self) -> tuple[np.ndarray, np.ndarray]:
+        """All positions by class, batch and replicate, and each one's number of these three.
+
+        The number is ``(label * batches + batch) * replicates + replicate``, ascending.
+        """
+        batches, replicates = int(self.batch.max()) + 1, int(self.replicate.max()) + 1
+        number = (self.label * batches + self.batch) * replicates + self.replicate
+        order = np.argsort(number, kind="stable")
+        return order, number[order]
+
+    @cached_property
+    def by_place(self) -> tuple[Places, ...]:
+        """For each class where its cells are."""
+        return tuple(self._places(positions) for positions in self.by_label)
+
+    def _places(self, positions: np.ndarray) -> Places:
+        table = np.stack([getattr(self, level)[positions] for level in _LEVELS], axis=1)
+        places, place = np.unique(table, axis=0, return_inverse=True)
+        place = place.reshape(-1)
+        ends = np.cumsum(np.bincount(place, minlength=len(places)))[:-1]
+        members = np.split(positions[np.argsort(place, kind="stable")], ends)
+        codes = np.stack([_codes(column) for column in places.T], axis=1)
+        replicates: dict[int, list[int]] = {}
+        for batch, replicate in np.unique(codes[:, :2], axis=0).tolist():
+            replicates.setdefault(batch, []).append(replicate)
+        return Places(codes, tuple(members), replicates)
 
 
 def balanced(cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:

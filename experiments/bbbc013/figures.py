@@ -13,13 +13,19 @@ from sklearn.preprocessing import StandardScaler
 from deepprofiler.features import iterate
 from deepprofiler.metadata import COUNT
 from deepprofiler.profiling.aggregate import cell_count_profiles
+from deepprofiler.profiling.chain import make_chain
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.retrieval import mean_average_precision
+from deepprofiler.profiling.retrieval import AveragePrecision, mean_average_precision
 from deepprofiler.project import Project
-from deepprofiler.stages.analyze import fit_chain
-from deepprofiler.stages.wells import gather
+from deepprofiler.stages.wells import Gathered, gather
 
 COMPOUNDS = ("Wortmannin", "LY294002")
+# The default of `analyze`, fitted on control cells; and fitted on control wells.
+NORMALIZATIONS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "none": [],
+    "TVN": [("standardize", {}), ("tvn", {})],
+    "TVN on wells": [("standardize", {"per": "screen"}), ("tvn", {"fit_on": "wells"})],
+}
 HELD_OUT = "4"
 
 
@@ -62,30 +68,41 @@ class Figures:
 
     def _of_features(self, project: Project, baseline: str | None) -> dict[str, object]:
         gathered = gather(project, baseline)
-        normalized = fit_chain(project, gathered).transform(gathered.wells)
-        return {
-            "probe, macro accuracy": _probe(project, baseline),
-            **_judge(gathered.wells, "none"),
-            **_judge(normalized, "TVN"),
-        }
+        found: dict[str, object] = {"probe, macro accuracy": _probe(project, baseline)}
+        for name in NORMALIZATIONS:
+            found |= _judge(normalize(project, gathered, name), name)
+        return found
 
 
-def _judge(wells: Profiles, normalization: str) -> dict[str, object]:
-    """Retrieval and sanity in Euclidean distance."""
+def normalize(project: Project, gathered: Gathered, name: str) -> Profiles:
+    """Well profiles under one of the normalizations."""
+    wells, steps = gathered.wells, NORMALIZATIONS[name]
+    if not steps:
+        return wells
+    chain = make_chain(steps, plate="Metadata_Plate", batch="Metadata_Plate")
+    controls = wells.values("Metadata_Control") == "negative"
+    return chain.fit(wells, controls=controls, cells=gathered.controls).transform(wells)
+
+
+def retrieval(wells: Profiles) -> AveragePrecision:
+    """Mean average precision of replicate 4 for the same treatment in replicates 1 to 3."""
     replicate = wells.values("Metadata_Replicate")
-    negative = wells.values("Metadata_Control") == "negative"
-    precision = mean_average_precision(
+    return mean_average_precision(
         wells,
         label="Metadata_Treatment",
-        controls=negative,
+        controls=wells.values("Metadata_Control") == "negative",
         queries=replicate == HELD_OUT,
         candidates=replicate != HELD_OUT,
         metric="euclidean",
     )
+
+
+def _judge(wells: Profiles, normalization: str) -> dict[str, object]:
+    """Retrieval and sanity in Euclidean distance."""
     found = {
-        "mAP": precision.value,
+        "mAP": retrieval(wells).value,
         "controls confused": _confused_controls(wells),
-        **{f"dose, {name}": _dose_correlation(wells, name) for name in COMPOUNDS},
+        **{f"dose, {name}": dose_correlation(wells, name) for name in COMPOUNDS},
         **{f"neighbours of 08, 09, {name}": _neighbours(wells, name) for name in COMPOUNDS},
     }
     return {f"{key} ({normalization})": value for key, value in found.items()}
@@ -106,7 +123,7 @@ def _means(wells: Profiles) -> dict[str, np.ndarray]:
     return {name: wells.features[names == name].mean(axis=0) for name in np.unique(names)}
 
 
-def _dose_correlation(wells: Profiles, compound: str) -> float:
+def dose_correlation(wells: Profiles, compound: str) -> float:
     """Rank correlation of dose 1-9 and the distance of its mean from the mean of DMSO."""
     means = _means(wells)
     doses = np.arange(1, 10)

@@ -1,0 +1,258 @@
+"""The paper's regularizers against the baseline, on a simulated screen and a real plate.
+
+    python experiments/regularization/run.py [--plate DATA] [--root FOLDER] [--seeds 0 1 2]
+                                             [--processes 2]
+
+Every method sees the same number of cells, in as many steps. The projects are made in FOLDER
+(default ``regularization``): ``FOLDER/screen`` and, with the folder of BBBC013 as DATA,
+``FOLDER/plate``. ``FOLDER/results.csv`` has a line for each run; a run that is in it is not
+repeated, and one that was interrupted goes on from its last epoch. ``FOLDER/summary.csv`` is the
+table of the README. As many runs go on at a time as there are processes, each on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from deepprofiler.learning import device
+from deepprofiler.progress import start_logging
+from deepprofiler.project import Project
+from deepprofiler.simulate import Screen, simulate
+from deepprofiler.stages.analyze import fit_chain
+from deepprofiler.stages.export_cells import export_cells
+from deepprofiler.stages.locate import locate
+from deepprofiler.stages.profile import profile
+from deepprofiler.stages.scores import score
+from deepprofiler.stages.setup import setup
+from deepprofiler.stages.train import train
+from deepprofiler.stages.wells import gather, with_enough_cells
+
+sys.path.append(str(Path(__file__).parent.parent / "bbbc013"))
+
+CELLS_A_BATCH = 48
+EPOCHS = 2
+CELLS_SEEN = {"screen": 12_000, "plate": 15_000}
+PERMUTED = "permuted treatments"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train: its generator, and what else differs from the baseline."""
+
+    generator: str = "single"
+    params: tuple[tuple[str, float], ...] = ()
+    cells: int = 1
+    index_name: str = "index.csv"
+    mask: bool = False
+
+
+METHODS = {
+    "baseline": Method(),
+    PERMUTED: Method(index_name="index-permuted.csv"),
+    **{f"sequence {t}": Method("sequence", (("length", t),), cells=t) for t in (3, 5, 8)},
+    **{
+        f"mixup {alpha}": Method("mixup", (("alpha", alpha),), cells=2) for alpha in (0.1, 0.2, 0.4)
+    },
+    "masked crops": Method(mask=True),
+}
+RANDOM = "random weights"
+
+
+def make_screen(root: Path) -> Project:
+    """Simulate the demo's screen, to be seen in crops of 64 pixels."""
+    simulate(root, replace(Screen.demo(), crop_size=64), 0, workers=2)
+    return Project(root, config_name="baseline.yaml")
+
+
+def make_plate(root: Path, data: Path) -> Project:
+    """Lay BBBC013 out as a project."""
+    project = Project(root, config_name="baseline.yaml")
+    setup(project)
+    for image in sorted((data / "images").iterdir()):
+        target = project.images_folder / image.name
+        if not target.exists():
+            shutil.copyfile(image, target)
+    shutil.copyfile(data / "index.csv", project.index_path)
+    return project
+
+
+def write_configs(project: Project, dataset: str) -> None:
+    """Write a config file for each method."""
+    channels, size, batch = (
+        (["DNA", "Tubulin", "Actin"], 64, "Metadata_Batch")
+        if dataset == "screen"
+        else (["FKHR", "DNA"], 48, None)
+    )
+    for name, method in METHODS.items():
+        examples = round(CELLS_A_BATCH / method.cells)
+        config: dict[str, Any] = {
+            "dataset": {"channels": channels, "columns": {"batch": batch}},
+            "crops": {"size": size, "mask": method.mask},
+            "train": {
+                "model": "recurrent" if method.generator == "sequence" else "resnet18",
+                "generator": {"name": method.generator, "params": dict(method.params)},
+                "epochs": EPOCHS,
+                "steps": round(CELLS_SEEN[dataset] / EPOCHS / (examples * method.cells)),
+                "batch_size": examples,
+                "optimizer": "adam",
+                "learning_rate": 0.001,
+                "schedule": "cosine",
+                "validation": {"by": "column"},
+            },
+            "profile": {"layers": ["conv4a"], "batch_size": 256},
+        }
+        path = project.config_folder / f"{file_stem(name)}.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def file_stem(name: str) -> str:
+    return name.replace(" ", "-").replace(".", "_")
+
+
+def permute_treatments(project: Project) -> None:
+    """Exchange the treatments of the treated wells within each plate and replicate."""
+    rng = np.random.default_rng(1)
+    index = pd.read_csv(project.index_path, dtype=str, keep_default_na=False)
+    where = ["Metadata_Plate", "Metadata_Replicate"]
+    wells = index[index["Metadata_Control"] != "negative"].drop_duplicates(
+        [*where, "Metadata_Well"]
+    )
+    for _, group in wells.groupby(where):
+        names = dict(
+            zip(group["Metadata_Well"], rng.permutation(group["Metadata_Treatment"]), strict=True)
+        )
+        plate, replicate = group[where].iloc[0]
+        rows = (index["Metadata_Plate"] == plate) & (index["Metadata_Replicate"] == replicate)
+        rows &= index["Metadata_Well"].isin(list(names))
+        index.loc[rows, "Metadata_Treatment"] = index.loc[rows, "Metadata_Well"].map(names)
+    index.to_csv(project.index_path.with_name("index-permuted.csv"), index=False)
+
+
+def of_method(root: Path, name: str, seed: int, index_name: str | None = None) -> Project:
+    """Find the project as one method, trained with one seed, sees it."""
+    method = METHODS[name]
+    return Project(
+        root,
+        config_name=f"{file_stem(name)}.yaml",
+        experiment=f"{file_stem(name)}-{seed}",
+        single_cells="masked-cells" if method.mask else "single-cells",
+        index_name=index_name or method.index_name,
+        cores=1,
+    )
+
+
+def run_method(root: Path, dataset: str, name: str, seed: int) -> dict[str, object]:
+    """Train and profile one method with one seed, and judge its features."""
+    started = time.monotonic()
+    start_logging(30)
+    device.choose(-1, cores=1)
+    row: dict[str, object] = {"dataset": dataset, "method": name, "seed": seed}
+    if name == RANDOM:
+        project = Project(root, config_name="baseline.yaml", experiment="random", cores=1)
+        profile(project, random_seed=seed)
+        row |= judge(project, dataset, f"random-{seed}")
+        return row | {"seconds": round(time.monotonic() - started)}
+    project = of_method(root, name, seed)
+    train(project, seed=seed)
+    profile(project)
+    last = pd.read_csv(project.history_path).iloc[-1]
+    row |= {
+        "training accuracy": last["accuracy"],
+        "validation accuracy": last["val_accuracy"],
+        "validation macro accuracy": last["val_macro_accuracy"],
+        **judge(of_method(root, name, seed, "index.csv"), dataset, None),
+    }
+    return row | {"seconds": round(time.monotonic() - started)}
+
+
+def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, object]:
+    """The main goal, by the true treatments."""
+    gathered = gather(project, baseline)
+    if dataset == "plate":
+        from figures import COMPOUNDS, NORMALIZATIONS, dose_correlation, normalize, retrieval
+
+        found: dict[str, object] = {}
+        for name in NORMALIZATIONS:
+            wells = normalize(project, gathered, name)
+            found[f"mAP ({name})"] = retrieval(wells).value
+            for compound in COMPOUNDS:
+                found[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
+        return found
+    wells = with_enough_cells(fit_chain(project, gathered).transform(gathered.wells))
+    scores = score(wells, project.index, "cells", 0, name=project.experiment, about="").results
+    return {name: scores[name].value for name in ("NSC", "NSCB", "replicate accuracy")}
+
+
+def summarize(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, as text."""
+    figures = [c for c in results.columns if c not in ("dataset", "method", "seed", "seconds")]
+    rows = []
+    for (dataset, method), group in results.groupby(["dataset", "method"], sort=False):
+        row = {"dataset": dataset, "method": method, "seeds": len(group)}
+        for figure in figures:
+            values = group[figure].dropna()
+            if len(values):
+                spread = values.std() if len(values) > 1 else float("nan")
+                row[figure] = f"{values.mean():.3f} ± {spread:.3f}"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--plate", type=Path, help="folder of BBBC013: index.csv and images/")
+    parser.add_argument("--root", type=Path, default=Path("regularization"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    start_logging(20)
+    roots = {"screen": options.root / "screen"}
+    if options.plate:
+        roots["plate"] = options.root / "plate"
+    for dataset, root in roots.items():
+        project = make_screen(root) if dataset == "screen" else make_plate(root, options.plate)
+        write_configs(project, dataset)
+        permute_treatments(project)
+        locate(project, labels=True)
+        for name in ("baseline", "masked crops"):
+            export_cells(of_method(root, name, 0))
+    path = options.root / "results.csv"
+    done = pd.read_csv(path).to_dict("records") if path.exists() else []
+    known = {(row["dataset"], row["method"], row["seed"]) for row in done}
+    todo = [
+        (dataset, name, seed)
+        for seed in options.seeds
+        for dataset in roots
+        for name in (RANDOM, *METHODS)
+        if (dataset, name, seed) not in known
+    ]
+    started = time.monotonic()
+    # Each run in a process of its own: what TensorFlow has built is gone with it.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=spawn, max_tasks_per_child=1) as pool:
+        runs = [pool.submit(run_method, roots[run[0]], *run) for run in todo]
+        for run in as_completed(runs):
+            done.append(run.result())
+            pd.DataFrame(done).to_csv(path, index=False)
+            print(done[-1], flush=True)
+    results = pd.DataFrame(done).sort_values(["dataset", "seed"], kind="stable")
+    summary = summarize(results)
+    summary.to_csv(options.root / "summary.csv", index=False)
+    print(summary.to_string(index=False))
+    print(f"{len(todo)} runs in {(time.monotonic() - started) / 60:.0f} min")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Mixtures of two cells (Zhang et al. 2017) across batches (Caicedo et al. 2018, Figure 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deepprofiler.errors import PluginError
+from deepprofiler.learning.apart import partners
+from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.sampling import Cells, balanced
+from deepprofiler.registry import CROP_GENERATORS
+
+
+@CROP_GENERATORS.register("mixup")
+class Mixup(CropGenerator):
+    """λ × one cell + (1 − λ) × another, with λ ~ Beta(α, α); their labels likewise.
+
+    The first cell is drawn class-balanced. The second one's label is drawn uniformly, and the
+    cell from another batch, else another replicate, where there is one.
+
+    Parameters
+    ----------
+    alpha : float
+        α; the smaller, the less is mixed.
+    """
+
+    def __init__(self, *, alpha: float = 0.2) -> None:
+        if not isinstance(alpha, int | float) or not 0.02 <= alpha < float("inf"):
+            raise PluginError(f"mixup: alpha must be a number from 0.02 on, not {alpha!r}")
+        self.alpha = float(alpha)
+
+    def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`CropGenerator.draw`."""
+        first = balanced(cells, size, rng)
+        return np.stack([first, partners(cells, first, rng)], axis=1)
+
+    def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        """Blend the two cells of each example; one alone stays as it is."""
+        if crops.shape[1] == 1:
+            return crops[:, 0], labels[:, 0]
+        # In 64 bits, and each share by itself: at small α one of them often lies below what 32
+        # bits can tell from 0, or from 1.
+        shape = [tf.shape(crops)[0], 2]
+        gammas = tf.random.stateless_gamma(shape, seed, self.alpha, dtype=tf.float64)
+        shares = tf.cast(gammas / tf.reduce_sum(gammas, axis=1, keepdims=True), tf.float32)
+        return (
+            tf.einsum("bt,bt...->b...", shares, crops),
+            tf.einsum("bt,bt...->b...", shares, labels),
+        )
