@@ -50,6 +50,7 @@ setup(
     ],
     extras_require={
         "copairs": ["copairs>=0.5"],
+        "track": ["comet_ml>=3.47", "mlflow>=2.19", "wandb>=0.19"],
         "test": [
             "copairs>=0.5",
             "mypy>=1.15",

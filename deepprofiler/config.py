@@ -10,35 +10,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys are refused, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-
-class Named(Section):
-    """A plugin or a step by its name, with its parameters."""
-
-    name: str
-    params: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+from deepprofiler.config_base import Fraction, Named, Section, as_named
+from deepprofiler.config_schedules import Constant, Schedule
 
 
 class Columns(Section):
@@ -120,9 +95,24 @@ Rescale = Literal["min-max", "max", "legacy-0.3", "standardize", "none"]
 
 
 class Crops(Section):
-    """Fixed-size views of single cells."""
+    """Fixed-size views of single cells, or of whole fields."""
 
+    mode: Literal["cells", "grid", "random"] = Field(
+        default="cells",
+        description="a crop for each cell, or views of the whole field: on a grid, or at random",
+    )
+    coverage: float = Field(
+        default=1.0, gt=0, le=1, description="share of the image's area to view; of grid and random"
+    )
     size: int = Field(default=128, ge=8, description="side S of a crop in pixels")
+    resize: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="side R in pixels to which crops are resized for the network; none: S",
+    )
+    geometry: Literal["nearest", "original"] = Field(
+        default="nearest",
+        description="whole pixels around the nearest, or resampled as the original DeepProfiler",
+    )
     margin: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         default="auto", description="pixels beyond S kept for augmentation, both sides together"
     )
@@ -131,6 +121,20 @@ class Crops(Section):
     cells_per_well: PositiveInt | None = Field(
         default=None, description="at most so many, drawn by seed; none: all"
     )
+
+    @property
+    def input_size(self) -> int:
+        """Side of the network's input in pixels."""
+        return self.resize or self.size
+
+    @model_validator(mode="after")
+    def _mask_needs_cells(self) -> Crops:
+        if self.mask and self.mode != "cells":
+            raise ValueError(
+                f"mask blanks the neighbours of a cell, and mode {self.mode} has no cells; set "
+                "mask to false or mode to cells"
+            )
+        return self
 
 
 class Labels(Section):
@@ -177,10 +181,7 @@ class Optimizer(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(default=0.0, ge=0)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+    _plain_name = model_validator(mode="before")(as_named)
 
 
 class EarlyStopping(Section):
@@ -194,6 +195,11 @@ class Train(Section):
 
     model: Named = Named(name="resnet18")
     generator: Named = Named(name="single")
+    weights: str = Field(
+        default="none",
+        description="what training begins with: none, imagenet, or a weight file (of this program "
+        "or of Keras 2), from the project's folder on",
+    )
     controls: bool = Field(default=False, description="negative controls are a class as well")
     labels: Labels | None = Field(default=None, description="none: every label")
     validation: Validation = Validation()
@@ -205,11 +211,22 @@ class Train(Section):
     batch_size: PositiveInt = 32
     optimizer: Optimizer = Optimizer()
     learning_rate: PositiveFloat = 0.01
-    schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="cosine falls to 0 over all epochs"
-    )
+    schedule: Schedule = Field(default=Constant(), description="how the learning rate changes")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32",
+        description="of the network's computations; weights are float32 in any case",
+    )
+    devices: Literal["all"] | PositiveInt = Field(
+        default=1, description="number of this machine's GPUs to train on; a batch is divided"
+    )
+    top_k: PositiveInt = Field(
+        default=5, description="`val_top_<k>_accuracy` counts labels among the k likeliest"
+    )
     early_stopping: EarlyStopping | None = None
+    trackers: tuple[Literal["mlflow", "wandb", "comet"], ...] = Field(
+        default=(), description="services that are told the figures of each epoch"
+    )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -222,13 +239,19 @@ class Profile(Section):
     layers: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
         "conv4a",
     )
-    checkpoint: str = Field(default="last", description="last, best or a file in checkpoint/")
+    checkpoint: str = Field(
+        default="last", description="last, best, imagenet, random, or a file in checkpoint/"
+    )
     batch_size: PositiveInt = 128
 
 
 class Analyze(Section):
     """From single cells to evaluated treatments."""
 
+    aggregate: Literal["mean", "median", "site-medians"] = Field(
+        default="mean",
+        description="a well's profile: over its cells, or the mean of the medians of its sites",
+    )
     weight: Literal["cells", "wells"] = Field(
         default="cells", description="a treatment's mean is over its cells or over its wells"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,11 @@ def parse(values: Any, source: str) -> tuple[Config, list[str]]:
 
 def _explain(error: Any) -> str:
     """One line for one of pydantic's errors: key path, what was found, what to do."""
-    location = _location(error)
+    *_, last = location = _location(error)
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        valid = _valid_keys(location[:-1])
-        nearest = get_close_matches(location[-1], valid, n=1, cutoff=0.5)
+        valid = _walk(error["loc"][:-1])[1]
+        nearest = get_close_matches(last, valid, n=1, cutoff=0.5)
         advice = f"nearest is `{nearest[0]}`" if nearest else f"valid are {', '.join(valid)}"
         return f"{key}: unknown key; {advice}"
     message = error["msg"].removeprefix("Value error, ")
@@ -84,19 +85,28 @@ def _explain(error: Any) -> str:
 
 def _location(error: Any) -> list[str]:
     """Key path of one of pydantic's errors, without its marks for alternatives."""
-    parts = [str(part) for part in error["loc"]]
-    return [part for part in parts if not part.startswith(("literal[", "constr"))]
+    return _walk(error["loc"])[0]
 
 
-def _valid_keys(location: list[str]) -> list[str]:
-    """Names of the keys of the section at ``location``."""
-    model: type[BaseModel] = Config
-    for part in location:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        options = [inner, *getattr(inner, "__args__", ())]
-        found = [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
+def _walk(location: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """Follow one of pydantic's locations: its key path, and the keys of the section there."""
+    path: list[str] = []
+    models: list[type[BaseModel]] = [Config]
+    for part in map(str, location):
+        chosen = [model for model in models if _tag(model) == part]
+        if len(models) > 1 and chosen:
+            models = chosen
+        elif not part.startswith(("literal[", "constr")):
+            path.append(part)
+            field = models[0].model_fields.get(part) if models else None
+            inner = field.annotation if field else None
+            options = [inner, *getattr(inner, "__args__", ())]
+            models = [
+                one for one in options if isinstance(one, type) and issubclass(one, BaseModel)
+            ]
+    return path, list(models[0].model_fields) if models else []
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    """Name by which a section is chosen among alternatives."""
+    return model.model_fields["name"].default if "name" in model.model_fields else None

@@ -1,5 +1,12 @@
 """The errors that a user can mend."""
 
+from __future__ import annotations
+
+import inspect
+import traceback
+from pathlib import Path
+from typing import Any
+
 
 class DeepProfilerError(Exception):
     """Base of every error whose remedy lies with the user.
@@ -19,3 +26,45 @@ class DataError(DeepProfilerError):
 
 class PluginError(DeepProfilerError):
     """A model or crop generator is unknown, broken or does not fit the others."""
+
+
+class plugin_code:  # noqa: N801 - reads as a statement
+    """Turn whatever a plugin's code raises into a PluginError with file and line.
+
+    Parameters
+    ----------
+    source : object
+        The plugin, or its file, or, for an installed package, the name of its module.
+    consequence : str
+        What cannot be done now.
+    """
+
+    def __init__(self, source: Any, consequence: str) -> None:
+        self.source = str(source) if isinstance(source, str | Path) else _file(source)
+        self.consequence = consequence
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, Exception) or isinstance(error, DeepProfilerError):
+            return
+        where = self.source
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(trace)]
+        if isinstance(error, SyntaxError) and error.filename:
+            frames.append((error.filename, error.lineno))
+        package = self.source.partition(":")[0].split(".")[0]
+        for name, line in frames:
+            if name == self.source or package in Path(name).with_suffix("").parts:
+                where = f"{name} line {line}"
+        raise PluginError(
+            f"{where}: {type(error).__name__}: {error}; {self.consequence}"
+        ) from error
+
+
+def _file(plugin: Any) -> str:
+    """File that defines a function or class, or the name of its module."""
+    try:
+        return str(inspect.getsourcefile(plugin))
+    except TypeError:
+        return str(plugin.__module__)

@@ -1,7 +1,7 @@
 """Keys of the original DeepProfiler's configuration, 0.1 to 0.5.1: what became of each.
 
 They are those of its handbook, its tests and its example projects. Keys that need more than another
-name are in :mod:`deepprofiler.legacy`.
+name are in :mod:`deepprofiler.legacy_values`.
 """
 
 #: Sections and keys that only the original has; those of the first group hold a section.
@@ -20,7 +20,13 @@ SECTIONS = (
     "train.comet_ml",
     "paths",
 )
-KEYS = ("profile.feature_layer", "train.model.crop_generator", "train.model.params.conv_blocks")
+KEYS = ("profile.feature_layer", "train.model.crop_generator")
+
+#: How crops are scaled where neither a config nor a weight file of the original says it.
+RULE_TAKEN = (
+    "crops are scaled by `min-max`, as in the original since August 2024, and not by `legacy-0.3` "
+    "(September 2021 to August 2024) or `standardize` (before that)"
+)
 
 #: Where the same thing stood in earlier versions.
 EARLIER = {
@@ -55,7 +61,6 @@ EARLIER = {
 RENAMED = {
     "dataset.images.channels": "dataset.channels",
     "dataset.images.bits": "dataset.bits",
-    "dataset.locations.box_size": "crops.size",
     "dataset.locations.mask_objects": "crops.mask",
     "prepare.illumination_correction.down_scale_factor": "prepare.down_scale",
     "prepare.illumination_correction.median_filter_size": "prepare.median_size",
@@ -68,32 +73,27 @@ RENAMED = {
     "train.model.params.learning_rate": "train.learning_rate",
     "train.model.params.batch_size": "train.batch_size",
     "train.model.params.label_smoothing": "train.label_smoothing",
+    "train.validation.top_k": "train.top_k",
     "profile.batch_size": "profile.batch_size",
 }
 
 _FOLDERS = "a project's folders are where --root says"
 _DEVICE = "choose a device with --gpu"
 _STORE = "crops are read from the exported single cells, which needs no queue"
-_WHOLE = "it is for whole images only"
 _VALIDATION = "validation shows every held-out cell once after each epoch"
 OTHER_MODEL = "the model has no such parameter"
 
 #: Keys without an effect here, and why.
 IGNORED = {
     "dataset.images.file_format": "the format is read from each file",
-    "dataset.locations.view_size": _WHOLE,
-    "dataset.locations.area_coverage": _WHOLE,
+    "dataset.locations.area_coverage": "the newest releases do not look at it",
     "dataset.locations.locations_field": "locations may be of any object",
     "prepare.outlines": "`locate --labels` writes the label images that `crops.mask` needs",
-    "train.model.initialization": "training begins with random weights",
     "train.model.metrics": "accuracy, per cell and per class, is always reported",
     "train.model.checkpoint_policy": "the last and the best epoch are kept",
-    "train.model.params.feature_dim": OTHER_MODEL,
     "train.model.params.latent_dim": OTHER_MODEL,
     "train.model.params.epsilon_std": OTHER_MODEL,
     "train.model.params.pooling": "features are averaged over each layer's whole output",
-    "train.model.params.online_label_smoothing": "give it in train.generator.params",
-    "train.model.params.online_lambda": "give it in train.generator.params",
     "train.sampling.factor": "every cell is exported; `crops.cells_per_well` limits them",
     "train.sampling.cache_size": _STORE,
     "train.sampling.workers": "choose the number of processes with --cores",
@@ -107,35 +107,31 @@ IGNORED = {
     "train.queueing.cropping_workers": _STORE,
     "train.queueing.augmentation_workers": _STORE,
     "train.validation.frequency": _VALIDATION,
-    "train.validation.top_k": "accuracy is of the first choice",
     "train.validation.batch_size": "it is `train.batch_size`",
     "train.validation.frame": _VALIDATION,
     "train.validation.sample_first_crops": _VALIDATION,
     "train.validation.save_features": "`profile` writes features",
     "train.dset.width": "image sizes are read from the files",
     "train.dset.height": "image sizes are read from the files",
-    "train.pretrained": "training begins with random weights",
     "train.gpus": _DEVICE,
     "profile.gpus": _DEVICE,
-    "train.model.pretrained": "training begins with random weights",
     "experiment_name": "choose it with --exp",
     "num_classes": "the labels are counted",
 }
 #: Whole sections without an effect here, and why.
 IGNORED_SECTIONS = {
     "paths": _FOLDERS,
-    "train.comet_ml": "no data leave this machine; logs are CSV and TensorBoard files",
+    "train.comet_ml": "Comet takes its settings from the environment (COMET_API_KEY …)",
 }
 
 #: What cannot be had, and would give other results if it were ignored.
 REFUSED = {
-    "dataset.locations.mode": "only `single_cells` is offered, not profiling of whole images",
+    "dataset.locations.mode": "it is `single_cells`, or `full_image` with a `view_size`",
     "prepare.compression.scaling_factor": "only 1 is offered: images are not made smaller",
-    "profile.use_pretrained_input_size": "networks trained on ImageNet are not offered",
 }
 #: Values of these keys that ask for nothing else than what happens anyway.
 HARMLESS = {
-    "dataset.locations.mode": ("single_cells",),
+    "dataset.locations.mode": ("single_cells", "full_image"),
     "prepare.compression.scaling_factor": (1,),
     "profile.use_pretrained_input_size": (None, False, 0),
 }

@@ -17,18 +17,18 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from deepprofiler.errors import PluginError
+from deepprofiler.errors import PluginError, plugin_code
 
 ENTRY_POINTS = "deepprofiler.plugins"
 # Project files are imported under this name, so that another project's can replace them.
 _PROJECT = "deepprofiler_project_plugins"
+_IMPORT = "the plugin cannot be imported"
 
 
 class Registry:
@@ -108,11 +108,15 @@ class Registry:
         Raises
         ------
         PluginError
-            The name or a parameter does not exist; the nearest and the full list are given.
+            The name or a parameter does not exist (the nearest and the full list are given), or
+            the plugin's code fails (with file and line).
         """
         params = params or {}
         self.check(name, params)
-        return self._get(name)(*args, **params)
+        plugin = self._get(name)
+        given = ", ".join([*map(str, args), *(f"{key}={params[key]!r}" for key in params)])
+        with plugin_code(plugin, f"`{name}({given})` cannot be built"):
+            return plugin(*args, **params)
 
     def _get(self, name: str) -> Callable[..., Any]:
         if name not in self._plugins:
@@ -191,14 +195,14 @@ def discover(project_plugins: Path | None = None) -> list[Path]:
         registry._forget_project()
     package = importlib.import_module("deepprofiler.plugins")
     for folder, path in _files(Path(str(package.__file__)).parent):
-        with _explained(path):
+        with plugin_code(path, _IMPORT):
             importlib.import_module(f"deepprofiler.plugins.{folder}.{path.stem}")
     for point in entry_points(group=ENTRY_POINTS):
-        with _explained(point.value):
+        with plugin_code(point.value, _IMPORT):
             point.load()
     executed = []
     for folder, path in _files(project_plugins) if project_plugins else ():
-        with _explained(path):
+        with plugin_code(path, _IMPORT):
             _execute(f"{_PROJECT}.{folder}.{path.stem}", path)
         executed.append(path)
     return executed
@@ -220,30 +224,6 @@ def _execute(name: str, path: Path) -> None:
     # Registered before it runs: dataclasses and pickling look a class's module up.
     sys.modules[name] = module
     spec.loader.exec_module(module)
-
-
-class _explained:  # noqa: N801 - reads as a statement
-    """Turn any exception of an import into a PluginError with file and line."""
-
-    def __init__(self, source: Path | str) -> None:
-        self.source = source
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, PluginError):
-            return
-        if isinstance(error, SyntaxError):
-            line = error.lineno
-        else:
-            frames = traceback.extract_tb(trace)
-            own = [frame.lineno for frame in frames if frame.filename == str(self.source)]
-            line = own[-1] if own else None
-        where = f"{self.source} line {line}" if line else str(self.source)
-        raise PluginError(
-            f"{where}: {type(error).__name__}: {error}; the plugin cannot be imported"
-        ) from error
 
 
 def _place(plugin: Any) -> str:

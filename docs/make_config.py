@@ -29,8 +29,9 @@ crops:
 ```
 
 A model, a crop generator or a step of `analyze.normalize` is a name (`model: resnet18`), or a name
-with parameters (`model: {name: resnet18, params: {}}`). An optimizer is a name (`optimizer: adam`),
-or a name with the keys below. *none* in the column "default" means that the key is not set.
+with parameters (`model: {name: resnet18, params: {}}`). An optimizer or a schedule is a name
+(`optimizer: adam`), or a name with the keys below (`schedule: {name: cosine, warmup: 2}`). *none*
+in the column "default" means that the key is not set.
 """
 
 #: What the schema does not say by itself.
@@ -58,8 +59,8 @@ EXTRA = {
     "train.epochs": "number of epochs in all; raise it to train on",
     "train.batch_size": "examples a step",
     "train.optimizer.name": "which rule",
-    "train.optimizer.weight_decay": "share of each weight, times the learning rate, that is "
-    "taken away a step",
+    "train.optimizer.weight_decay": "times the learning rate, the share of every weight that is "
+    "taken away a step, apart from the gradient; `adam` with it is `adamw`",
     "train.learning_rate": "size of a step",
     "train.label_smoothing": "share of each label that is spread over all classes",
     "train.early_stopping.patience": "epochs to wait for a lower loss",
@@ -68,9 +69,11 @@ EXTRA = {
     "`outputs/<experiment>/checkpoint`",
     "profile.batch_size": "cells a step; a matter of speed and memory",
     "analyze.min_cells": "wells with fewer take no part in fits, scores and treatment profiles",
-    "analyze.normalize": "steps in order: `standardize` (params: `per`), `tvn` (params: "
-    "`shrinkage`, `fit_on`, `center_batches`); `[]`: no step; none: standardize, then tvn where "
-    "there are negative controls",
+    "analyze.aggregate": "what a well's profile is: the mean over its cells, their median, or the "
+    "mean of the medians of its sites; a treatment's is the mean over its wells",
+    "analyze.normalize": "steps in order, of those in "
+    "[Steps of `analyze.normalize`](#steps-of-analyzenormalize); `[]`: no step; none: "
+    "standardize, then tvn where there are negative controls",
 }
 
 
@@ -100,10 +103,18 @@ def _rows(
     """Key, values, default and meaning of each key, sections within sections too."""
     for name, schema in section["properties"].items():
         key = f"{path}{name}"
-        value = schema.get("default") if default is None else getattr(default, name)
+        value = schema.get("default", "must be given") if default is None else getattr(default, name)
+        about = EXTRA.get(key) or schema.get("description", "")
+        if "discriminator" in schema:
+            sections = [names[one["$ref"].rsplit("/", 1)[1]] for one in schema["oneOf"]]
+            kinds = [str(section["properties"]["name"]["const"]) for section in sections]
+            yield f"`{key}`", f"{', '.join(kinds)}; or a name and keys below", _shown(value), about
+            for section in sections:
+                own = {k: v for k, v in section["properties"].items() if k != "name"}
+                yield from _rows({"properties": own}, None, f"{key}.", names)
+            continue
         options = [schema, *schema.get("anyOf", ())]
         inner = [option["$ref"] for option in options if "$ref" in option]
-        about = EXTRA.get(key) or schema.get("description", "")
         found = names[inner[0].rsplit("/", 1)[1]] if inner else {}
         if not inner or "params" in found["properties"]:
             yield f"`{key}`", _kind(schema), _shown(value), about

@@ -28,6 +28,13 @@ SAMPLES: dict[str, Any] = {
     "train.model.crop_generator": "sampled_crop_generator",
     "train.model.augmentations": True,
     "train.model.lr_schedule": "cosine",
+    "train.model.initialization": "ImageNet",
+    "train.model.pretrained": "weights.h5",
+    "train.pretrained": "weights.h5",
+    "train.comet_ml.track": True,
+    "dataset.locations.view_size": 512,
+    "dataset.locations.box_size": 128,
+    "profile.use_pretrained_input_size": 224,
     "profile.feature_layer": "res4a_relu",
     "profile.checkpoint": "checkpoint_0010.hdf5",
 }
@@ -35,7 +42,13 @@ SAMPLES: dict[str, Any] = {
 BESIDE: dict[str, dict[str, Any]] = {
     "dataset.images.width": {"dataset.images.height": 520},
     "dataset.images.height": {"dataset.images.width": 696},
+    "dataset.locations.view_size": {"dataset.locations.mode": "full_image"},
     "train.model.params.conv_blocks": {"train.model.name": "resnet"},
+    "train.model.params.feature_dim": {"train.model.name": "autoencoder"},
+    "train.model.params.online_lambda": {"train.model.crop_generator": "online_labels_cropgen"},
+    "train.model.params.online_label_smoothing": {
+        "train.model.crop_generator": "online_labels_cropgen"
+    },
     "train.sampling.alpha": {"train.model.crop_generator": "mixup_crop_generator"},
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,11 @@ def test_all_problems_in_one_message(tmp_path):
         ("profile: {layers: []}", "profile.layers"),
         ("dataset: {image_size: [1]}", "dataset.image_size"),
         ("crops: {margin: large}", "crops.margin"),
+        ("crops: {mode: tiles}", "crops.mode"),
+        ("crops: {coverage: 0}", "crops.coverage"),
+        ("crops: {coverage: 1.5}", "crops.coverage"),
+        ("crops: {resize: 0}", "crops.resize"),
+        ("crops: {mode: grid, mask: true}", "crops: mask blanks"),
     ],
 )
 def test_wrong_values_name_their_key(tmp_path, values, key):
@@ -129,6 +135,38 @@ def test_short_forms(tmp_path):
     assert found.train.optimizer.name == "adam"
     assert found.profile.layers == ("conv4a",)
     assert [step.name for step in found.analyze.normalize] == ["standardize"]
+
+
+def test_schedules(tmp_path):
+    def schedule(text: str):
+        found = load(tmp_path, f"train: {{schedule: {text}}}\n")
+        assert load(tmp_path, found.to_yaml()) == found
+        return found.train.schedule.model_dump()
+
+    assert load(tmp_path, "").train.schedule.name == "constant"
+    assert schedule("cosine") == {"name": "cosine", "warmup": 0}
+    assert schedule("{name: cosine, warmup: 1.5}") == {"name": "cosine", "warmup": 1.5}
+    assert schedule("plateau") == {"name": "plateau", "patience": 3, "factor": 0.5}
+    found = schedule("{name: step, epochs: [1, 9], rates: [0.1, 0.2]}")
+    assert (found["epochs"], found["rates"]) == ((1, 9), (0.1, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("steps", "train.schedule: input tag 'steps' .* 'constant', 'cosine', 'step', 'plateau'"),
+        ("step", "train.schedule.epochs: field required"),
+        ("{name: plateau, patient: 1}", "train.schedule.patient: unknown key; .* `patience`"),
+        ("{name: step, epochs: [1], factors: 2}", "schedule.factors: unknown key; .* `factor`"),
+        ("{name: step, epochs: [2, 1]}", "train.schedule: epochs must ascend"),
+        ("{name: step, epochs: [1, 2], rates: [1]}", "train.schedule: 2 epochs need as many rates"),
+        ("{warmup: 2}", "train.schedule: unable to extract tag"),
+    ],
+)
+def test_schedules_that_do_not_exist(tmp_path, schedule, message):
+    found = refuse(tmp_path, f"train: {{schedule: {schedule}}}")
+    assert re.search(message, found)
+    assert "1 problem" in found
 
 
 def test_written_config_is_read_the_same(tmp_path):

@@ -130,8 +130,34 @@ EVERY_KEY = [
     ("train.model.augmentations", True, "train.augment.flips", True),
     ("train.model.augmentations", False, "train.augment.turns", False),
     ("train.model.augmentations", False, "train.augment.shift", 0),
-    ("train.model.lr_schedule", "cosine", "train.schedule", "cosine"),
-    ("train.model.lr_schedule", {"epoch": [1], "lr": [0.1]}, "train.schedule", "constant"),
+    ("train.model.lr_schedule", "cosine", "train.schedule.name", "cosine"),
+    # Keras counts epochs from 0 there.
+    ("train.model.lr_schedule", {"epoch": [2], "lr": [0.1]}, "train.schedule.epochs", (3,)),
+    ("train.model.lr_schedule", {"epoch": [2], "lr": [0.1]}, "train.schedule.rates", (0.1,)),
+    (
+        "train.model.lr_schedule",
+        {"epoch": [0, 2], "lr": [0.3, 0.1]},
+        "train.learning_rate",
+        0.3,
+    ),
+    ("train.model.initialization", "ImageNet", "train.weights", "imagenet"),
+    ("train.model.initialization", "random", "train.weights", "none"),
+    ("train.model.pretrained", "weights.h5", "train.weights", "weights.h5"),
+    ("train.pretrained", True, "train.weights", "imagenet"),
+    ("train.pretrained", None, "train.weights", "none"),
+    ("train.validation.top_k", 3, "train.top_k", 3),
+    ("train.comet_ml.track", True, "train.trackers", ("comet",)),
+    ("train.comet_ml.track", False, "train.trackers", ()),
+    ("dataset.locations.mode", "single_cells", "crops.mode", "cells"),
+    ("dataset.locations.view_size", 300, "crops.size", 128),
+    ("train.model.params.online_lambda", 0.5, "train.generator.params", {}),
+    ("train.model.params.online_label_smoothing", 0.5, "train.label_smoothing", 0),
+    ("train.model.params.feature_dim", 256, "train.model.params", {}),
+    ("train.model.params.conv_blocks", 4, "train.model.params", {}),
+    ("profile.use_pretrained_input_size", 224, "crops.resize", 224),
+    ("profile.use_pretrained_input_size", 224, "profile.checkpoint", "imagenet"),
+    ("profile.use_pretrained_input_size", False, "crops.resize", None),
+    ("profile.feature_layer", "avg_pool", "profile.layers", ("pool5",)),
     ("profile.feature_layer", "res4a_relu", "profile.layers", ("conv4a",)),
     ("profile.feature_layer", "block6a_activation", "profile.layers", ("block6a_activation",)),
     ("profile.checkpoint", "a.hdf5", "profile.checkpoint", "a.hdf5"),
@@ -207,13 +233,21 @@ def test_whole_original():
     assert found.dataset.channels == ("DNA", "ER")
     assert found.dataset.image_size == (520, 696)
     assert found.dataset.columns.control == "Treatment"
+    # The layer is one of keras-resnet, which earlier releases used.
     assert found.train.model.name == "resnet50"
     assert found.train.model.params == {}
     assert found.train.generator.name == "single"
     assert found.train.generator.params == {}
     assert found.train.controls is True
+    assert found.train.schedule.model_dump() == {"name": "cosine", "warmup": 5}
+    assert found.train.augment.shift == 0
     assert found.crops.rescale == "min-max"
+    assert found.crops.geometry == "original"
     assert found.profile.layers == ("conv4a",)
+    *notes, rule = notes
+    assert rule.startswith("crops are scaled by `min-max`, as in the original since August 2024")
+    assert "`legacy-0.3`" in rule
+    assert "`standardize`" in rule
     named = [note.split("`")[1] for note in notes]
     assert sorted(named) == sorted(leaves(ORIGINAL))
     assert all("\n" not in note for note in notes)
@@ -223,17 +257,69 @@ def test_whole_original():
     ("name", "blocks", "expected"),
     [
         ("resnet", 18, "resnet18"),
-        ("resnet", 101, "resnet101"),
+        ("resnet", 50, "resnet50v2"),
+        ("resnet", 101, "resnet101v2"),
+        ("resnet101", 101, "resnet101"),
+        ("densenet", 121, "densenet121"),
+        ("inception_resnet_v2", None, "inception_resnet_v2"),
         ("efficientnet", 0, "efficientnet_b0"),
         ("efficientnet", 3, "efficientnet_b3"),
         ("cnn", 3, "cnn"),
     ],
 )
 def test_models(name, blocks, expected):
-    values = {"train": {"model": {"name": name, "params": {"conv_blocks": blocks}}}}
+    model = {"name": name, "crop_generator": "crop_generator", "params": {"conv_blocks": blocks}}
+    values = {"train": {"model": model}}
     found, _ = config_file.parse(values, "config.json")
     assert found.train.model.name == expected
     assert found.train.model.params == {}
+
+
+def test_autoencoders_keep_their_parameters():
+    params = {"conv_blocks": 3, "feature_dim": 64, "latent_dim": 10}
+    model = {"name": "autoencoder", "params": params}
+    values: dict[str, Any] = {"train": {"model": model | {"crop_generator": "crop_generator"}}}
+    found, notes = config_file.parse(values, "config.json")
+    assert found.train.model.params == {"conv_blocks": 3, "feature_dim": 64}
+    assert sum("`train.model.params.latent_dim` is ignored" in note for note in notes) == 1
+
+
+def test_online_labels():
+    values = copy.deepcopy(ORIGINAL)
+    values["train"]["model"]["crop_generator"] = "online_labels_cropgen"
+    values["train"]["model"]["params"] |= {"online_lambda": 0.02, "online_label_smoothing": 0.2}
+    del values["train"]["model"]["params"]["label_smoothing"]
+    found, _ = config_file.parse(values, "config.json")
+    assert found.train.generator.params == {"blend": 0.02}
+    assert found.train.label_smoothing == 0.2
+
+
+def test_views_of_whole_fields():
+    values = copy.deepcopy(ORIGINAL)
+    values["dataset"]["locations"] |= {"mode": "full_image", "view_size": 300, "box_size": 96}
+    crops = config_file.parse(values, "config.json")[0].crops
+    assert (crops.mode, crops.size, crops.resize) == ("grid", 300, 96)
+
+
+@pytest.mark.parametrize("checkpoint", ["None", "mine.hdf5"])
+def test_each_channel_through_a_network_for_colours(checkpoint):
+    values = copy.deepcopy(ORIGINAL)
+    values["train"]["model"]["crop_generator"] = "repeat_channel_crop_generator"
+    values["profile"] = {
+        "feature_layer": "avg_pool",
+        "checkpoint": checkpoint,
+        "use_pretrained_input_size": 224,
+    }
+    found, _ = config_file.parse(values, "config.json")
+    assert found.train.generator.name == "single"
+    assert found.train.model.name == "repeat_channels"
+    assert found.train.model.params == {
+        "backbone": "resnet50v2",
+        "params": {"imagenet_range": True},
+    }
+    assert (found.crops.size, found.crops.resize) == (96, 224)
+    assert found.profile.layers == ("pool5",)
+    assert found.profile.checkpoint == {"None": "imagenet"}.get(checkpoint, checkpoint)
 
 
 def test_target_beside_the_label_field():
@@ -299,9 +385,8 @@ def test_old_names_and_unknown_keys_in_one_message():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("dataset.locations.mode", "full_image"),
+        ("dataset.locations.mode", "whole"),
         ("prepare.compression.scaling_factor", 0.5),
-        ("profile.use_pretrained_input_size", 224),
     ],
 )
 def test_what_would_give_other_results_is_refused(key, value):
@@ -315,6 +400,8 @@ def test_own_configs_are_not_taken_for_the_originals():
     assert not legacy.is_original({})
     assert not legacy.is_original(Config().model_dump())
     assert not legacy.is_original({"dataset": {"images": 3}, "train": None, "profile": []})
+    own = {"train": {"model": {"name": "autoencoder", "params": {"conv_blocks": 3}}}}
+    assert not legacy.is_original(own)
     assert legacy.is_original(ORIGINAL)
 
 
@@ -323,7 +410,8 @@ def test_the_originals_own_files(shared_data):
     for name, compress in (("prep.json", True), ("effnet.json", False)):
         path = folder / "config" / name
         found, notes = config_file.load(path)
-        assert len(notes) == len(leaves(json.loads(path.read_text())))
+        # And one of the rule that scales crops.
+        assert len(notes) == len(leaves(json.loads(path.read_text()))) + 1
         assert found.prepare.compress is found.prepare.illumination is compress
         assert found.train.model.name == "efficientnet_b0"
         index = read_index(

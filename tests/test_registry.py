@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,12 +10,16 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from base_project import BaseProject
+from command import command
 
 from deepprofiler import registry
 from deepprofiler.errors import PluginError
 from deepprofiler.registry import Registry, discover
 
 ROOT = Path(__file__).resolve().parents[1]
+# Before any test puts an empty registry in place of that of the shipped plugins.
+discover(None)
 
 
 @pytest.fixture
@@ -157,15 +162,104 @@ def test_failed_imports_name_file_and_line(
     assert str(error.value).startswith(str(path))
 
 
-def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Point:
-        value = "some_package.models"
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("filters.size", "AttributeError: 'int' object has no"),
+        ("input_shape[filters]", "IndexError"),
+    ],
+)
+def test_failed_builds_name_file_and_line(project: Path, body: str, reason: str) -> None:
+    head = "@MODELS.register\ndef own(input_shape, num_classes, *, filters=5):\n"
+    path = write(project, f"{head}    return {body}\n")
+    discover(project)
+    with pytest.raises(PluginError, match=reason) as error:
+        registry.MODELS.build("own", (8, 8, 2), 5, params={"filters": 9})
+    assert str(error.value).startswith(f"{path} line 4: ")
+    assert str(error.value).endswith("`own((8, 8, 2), 5, filters=9)` cannot be built")
 
-        def load(self) -> None:
-            raise ImportError("not there")
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
-    with pytest.raises(PluginError, match=r"some_package.models: ImportError: not there"):
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of installed packages that only the test sees."""
+    discover(None)
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for kind in (registry.MODELS, registry.CROP_GENERATORS):
+        monkeypatch.setattr(kind, "_plugins", dict(kind._plugins))
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if name.startswith(("my_plugins", "broken")):
+            del sys.modules[name]
+
+
+def test_a_package_of_plugins_trains(packages: Path, tmp_path: Path) -> None:
+    """The package of docs/plugins.md, built and installed by pip."""
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    source = tmp_path / "source"
+    (source / "my_plugins").mkdir(parents=True)
+    (source / "my_plugins" / "__init__.py").touch()
+    (project_file,) = re.findall(r"^```toml\n(.*?)^```$", page, re.M | re.S)
+    (source / "pyproject.toml").write_text(project_file)
+    codes = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    for name, code in zip(("small", "wells"), codes, strict=True):
+        (source / "my_plugins" / f"{name}.py").write_text(code)
+    words = ["install", "--no-deps", "--no-build-isolation", "--target", packages, source]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pip", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    base = BaseProject(tmp_path / "project")
+    base.config["train"] |= {
+        "model": {"name": "small", "params": {"filters": 4}},
+        "generator": "wells",
+    }
+    base.config["profile"]["layers"] = ["conv3"]
+    base.write()
+    assert "conv3\t12" in command(base.root, "layers").text.splitlines()
+    assert command(base.root, "profile").code == 0
+    assert base.well_file().exists()
+    assert sys.modules["my_plugins.small"].__file__ == str(packages / "my_plugins" / "small.py")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import json\njson.loads('nothing')\n", "line 3: JSONDecodeError"),
+        ("def broken(:\n", "line 2: SyntaxError"),
+        (
+            "@MODELS.register\ndef resnet18(input_shape, num_classes): ...\n",
+            "line 2; rename one",
+        ),
+        (
+            "@MODELS.register\ndef mine(shape, classes): ...\n",
+            "line 2: model `mine` has the arguments (shape, classes)",
+        ),
+    ],
+)
+def test_broken_packages_name_file_and_line(packages: Path, code: str, said: str) -> None:
+    """A package as an installer leaves it: the modules, and a folder of metadata beside them."""
+    path = packages / "broken" / "models.py"
+    path.parent.mkdir()
+    (packages / "broken" / "__init__.py").touch()
+    path.write_text(f"from deepprofiler.registry import MODELS\n{code}")
+    about = packages / "broken-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[deepprofiler.plugins]\nmodels = broken.models\n")
+    with pytest.raises(PluginError) as error:
+        discover(None)
+    assert f"{path} {said}" in str(error.value)
+
+
+def test_a_package_without_its_module(packages: Path) -> None:
+    about = packages / "broken-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[deepprofiler.plugins]\nmodels = broken.models\n")
+    with pytest.raises(PluginError, match=r"broken\.models: ModuleNotFoundError: No module named"):
         discover(None)
 
 

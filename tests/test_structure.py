@@ -92,14 +92,14 @@ def test_no_plugin_name_in_the_core():
     names = {path.stem for path in (ROOT / "plugins").glob("*/*.py")} - {"__init__"}
     names |= {"resnet18"}
     for path in SOURCES:
-        if _name(path) not in ("legacy.py", "config.py"):
+        if _name(path) != "config.py" and not _name(path).startswith("legacy"):
             wrong = names & set(_strings(path))
             assert not wrong, f"{_name(path)} names the plugin(s) {wrong}"
 
 
 def test_metadata_columns_are_named_in_one_file():
     for path in SOURCES:
-        if _name(path) not in ("metadata.py", "legacy.py"):
+        if _name(path) != "metadata.py" and not _name(path).startswith("legacy"):
             wrong = [s for s in _strings(path) if s.startswith("Metadata_") and s != "Metadata_"]
             assert not wrong, f"{_name(path)} names {wrong}"
 
@@ -111,6 +111,7 @@ def test_hdf5_is_touched_in_few_files():
         "learning/cell_writer.py",
         "learning/cells.py",
         "learning/checkpoint.py",
+        "learning/keras2.py",
     }
     assert {_name(path) for path in SOURCES if "h5py" in _imports(path)} <= allowed
 

@@ -128,6 +128,28 @@ def _rotate(
     )
 
 
+def resize(crops: Any, side: int | None) -> Any:
+    """Resize crops bilinearly, averaging where they shrink.
+
+    Pixels are squares of equal size that fill the crop (their centres lie at ½, 1½ …). Where crops
+    shrink, the bilinear kernel is widened by S/R, so that every pixel counts: no detail is lost
+    between samples, or turned into a false one (``antialias`` of ``tf.image.resize``).
+
+    Parameters
+    ----------
+    crops : (N, S, S, C) float32 tensor
+    side : int, optional
+        Side R of the result; where it is that of the crops, or None, they are left as they are.
+
+    Returns
+    -------
+    (N, R, R, C) float32 tensor
+    """
+    if side in (None, crops.shape[1]):
+        return crops
+    return tf.image.resize(crops, [side, side], method="bilinear", antialias=True)
+
+
 def rescale(crops: Any, rule: str, minimum: Any = None, maximum: Any = None) -> Any:
     """Scale each channel of each crop by a rule, in float32.
 
@@ -164,7 +186,9 @@ def rescale(crops: Any, rule: str, minimum: Any = None, maximum: Any = None) -> 
     # Exactly 0 for a constant channel, whatever its value: a mean of equal floats need not be.
     above = crops - low
     if rule == "min-max":
-        return above / (high - low + 1e-7)
+        # Not high − low + 1e-7, which TensorFlow's optimizer turns into high − (low − 1e-7): 0 for
+        # a constant channel of some hundreds and more.
+        return above / (tf.reduce_max(above, axis=[1, 2], keepdims=True) + 1e-7)
     if rule == "max":
         scaled = tf.math.divide_no_nan(crops, high)
     elif rule == "legacy-0.3":

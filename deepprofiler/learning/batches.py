@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepprofiler.errors import DataError, PluginError
-from deepprofiler.learning.augment import Augmentation, augment, centre, rescale
+from deepprofiler.errors import DataError, PluginError, plugin_code
+from deepprofiler.learning.augment import Augmentation, augment, centre, rescale, resize
 from deepprofiler.learning.cells import margin
 from deepprofiler.learning.generator import CropGenerator
 from deepprofiler.learning.network import Network
@@ -34,11 +34,14 @@ class Look:
         One of :data:`deepprofiler.learning.augment.RULES`.
     augmentation : Augmentation
         For training only.
+    resize : int, optional
+        Side R in pixels of what the network sees; None: S.
     """
 
     size: int
     rescale: str = "min-max"
     augmentation: Augmentation = field(default_factory=Augmentation)
+    resize: int | None = None
 
 
 def generator_of(*key: int) -> np.random.Generator:
@@ -81,7 +84,6 @@ class Batches:
     labels: np.ndarray | None = None
     flat: list[int] = field(default_factory=list)
     error: Exception | None = None
-    ready: float = 0.0
 
     def __post_init__(self) -> None:
         crops = self.gather(self.cells.row[:1])[0]
@@ -105,6 +107,12 @@ class Batches:
         rng = generator_of(seed, epoch, step)
         return np.asarray(self.generator.draw(self.cells, self.size, rng), dtype=np.int64)
 
+    def wells(self, seed: int, epoch: int, step: int) -> str:
+        """Name the plates and wells of one training batch, each with its number of cells."""
+        cells = self.cells
+        counts = Counter(cells.well[self.drawn(seed, epoch, step).reshape(-1)].tolist())
+        return ", ".join(f"{'/'.join(cells.places[code])} ({n})" for code, n in counts.items())
+
     def training(self, seed: int, epoch: int, steps: int) -> tf.data.Dataset:
         """Give the batches of one epoch, augmented; epochs and steps are counted from 1."""
 
@@ -115,8 +123,7 @@ class Batches:
             )
 
         width = self.drawn(seed, epoch, 1).shape[1]
-        dataset = self._dataset(tf.data.Dataset.range(1, steps + 1), load, width, True)
-        return dataset.map(self._stamped)
+        return self._dataset(tf.data.Dataset.range(1, steps + 1), load, width, True)
 
     def validation(self, positions: np.ndarray | None = None) -> tf.data.Dataset:
         """Give every cell once, in order and not augmented."""
@@ -134,7 +141,17 @@ class Batches:
     def check(self) -> None:
         """Raise PluginError unless the generator gives what the network takes."""
         names = f"crop generator {type(self.generator).__name__} and {self.network.train.name}"
-        x, y = self.training(0, 0, 1).element_spec
+        kind = type(self.generator)
+        with plugin_code(kind, f"{kind.__name__} cannot be used"):
+            rows = self.drawn(0, 0, 1)
+            whole = rows.ndim == 2 and len(rows) == self.size
+            if not whole or not 0 <= rows.min() <= rows.max() < len(self.cells):
+                raise PluginError(
+                    f"crop generator {kind.__name__}: draw gives {rows.shape} from {rows.min()} to "
+                    f"{rows.max()}; it must give (B, T) = ({self.size}, T) positions from 0 to "
+                    f"{len(self.cells) - 1}"
+                )
+            x, y = self.training(0, 0, 1).element_spec
         given, taken = x.shape, self.network.train.input_shape
         if not given.is_compatible_with(taken):
             raise PluginError(f"{names} do not fit: inputs are {given}, the model takes {taken}")
@@ -211,16 +228,8 @@ class Batches:
             tf.reshape(minimum, [-1, channels]),
             tf.reshape(maximum, [-1, channels]),
         )
-        crops = tf.reshape(crops, [-1, width, size, size, channels])
+        crops = resize(crops, self.look.resize)
+        side = self.look.resize or size
+        crops = tf.reshape(crops, [-1, width, side, side, channels])
         x, y = self.generator.combine(crops, labels, combining)
         return x, (x if self.network.target == "input" else y)
-
-    def _stamped(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Note when a batch is handed over; the time since it was asked for was waiting."""
-
-        def stamp() -> np.ndarray:
-            self.ready = time.perf_counter()
-            return np.zeros(0, np.int32)
-
-        with tf.control_dependencies([tf.numpy_function(stamp, [], tf.int32)]):
-            return tf.identity(x), tf.identity(y)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
-from deepprofiler.learning.formats import require_format
+from deepprofiler.learning.formats import does_not_fit, require_format
 from deepprofiler.learning.network import Network
 
 FORMAT = "deepprofiler-checkpoint"
 VERSION = 1
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def require(path: Path, stored: Mapping[str, Any], expected: Mapping[str, Any]) 
 
 
 def load(path: Path, network: Network, optimizer: keras.Optimizer | None = None) -> None:
-    """Load weights, and the optimizer's state where one is given.
+    """Load weights, and the optimizer's state where one is given, which must have been built.
 
     All names and shapes are compared first, both ways: either everything is loaded or nothing.
 
@@ -132,9 +131,24 @@ def load(path: Path, network: Network, optimizer: keras.Optimizer | None = None)
     with _open(path) as file:
         todo = _matched(path, file, "weights", network.train.weights)
         if optimizer is not None:
-            # Otherwise the slots do not exist yet, and Keras would leave them out in silence.
-            optimizer.build(network.train.trainable_variables)
             todo += _matched(path, file, "optimizer", optimizer.variables)
+    for variable, value in todo:
+        variable.assign(value)
+
+
+def load_backbone(path: Path, network: Network) -> None:
+    """Load a backbone's weights; a head of any number of classes is passed over.
+
+    Raises
+    ------
+    DataError
+        See :func:`load`.
+    """
+    body = network.backbone.weights
+    own = {variable.path for variable in body}
+    head = {variable.path for variable in network.train.weights} - own
+    with _open(path) as file:
+        todo = _matched(path, file, "weights", body, head)
     for variable, value in todo:
         variable.assign(value)
 
@@ -170,13 +184,18 @@ def _write(group: h5py.Group, variables: Sequence[keras.Variable]) -> None:
 
 
 def _matched(
-    path: Path, file: h5py.File, group: str, variables: Sequence[keras.Variable]
+    path: Path,
+    file: h5py.File,
+    group: str,
+    variables: Sequence[keras.Variable],
+    head: Collection[str] = (),
 ) -> list[tuple[keras.Variable, np.ndarray]]:
-    """Pair a network's variables with the values in a file."""
+    """Pair a network's variables with the values in a file, which may hold those of a head too."""
     try:
         stored = {item.attrs["name"]: item[()] for item in file[group].values()}
     except (KeyError, OSError) as error:
         raise DataError(f"{path} has no usable `{group}`: {error}") from None
+    stored = {name: value for name, value in stored.items() if name not in head}
     wanted = {variable.path: variable for variable in variables}
     problems = [f"{name} is missing in the file" for name in wanted if name not in stored]
     problems += [f"{name} is only in the file" for name in stored if name not in wanted]
@@ -188,10 +207,5 @@ def _matched(
             if shapes[0] != shapes[1]:
                 problems.append(f"{name} is {shapes[0]} in the file, {shapes[1]} in the network")
     if problems:
-        shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise DataError(
-            f"{path} does not fit the network: {fitting} of {len(wanted)} {group} match, nothing "
-            f"was loaded{shown}{more}"
-        )
+        raise does_not_fit(path, fitting, len(wanted), group, problems)
     return [(variable, stored[name]) for name, variable in wanted.items()]

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepprofiler.learning.augment import rescale
+from deepprofiler.learning.augment import rescale, resize
 from deepprofiler.learning.network import Network
 
 
-def feature_function(network: Network, layers: Sequence[str], rule: str) -> Callable[[Any], Any]:
-    """Compile rescaling and the backbone up to the deepest of some layers into one graph.
+def feature_function(
+    network: Network, layers: Sequence[str], rule: str, size: int | None = None
+) -> Callable[[Any], Any]:
+    """Compile rescaling, resizing and the backbone up to the deepest layer into one graph.
 
     Parameters
     ----------
@@ -24,6 +26,9 @@ def feature_function(network: Network, layers: Sequence[str], rule: str) -> Call
         See :meth:`Network.features`.
     rule : str
         How crops are scaled; see :func:`deepprofiler.learning.augment.rescale`.
+    size : int, optional
+        Side S of the crops in pixels. They are resized to the backbone's input, after they are
+        scaled, where that has another side; None: it has the same.
 
     Returns
     -------
@@ -31,11 +36,13 @@ def feature_function(network: Network, layers: Sequence[str], rule: str) -> Call
         (B, S, S, C) float32 crops as read from images to (B, D) float32 features.
     """
     model = network.features(layers)
-    signature = tf.TensorSpec((None, *network.backbone.input_shape[1:]), tf.float32)
+    _, side, _, channels = network.backbone.input_shape
+    size = size or side
+    signature = tf.TensorSpec((None, size, size, channels), tf.float32)
 
     @tf.function(input_signature=[signature])
     def function(crops: Any) -> Any:
-        return tf.cast(model(rescale(crops, rule), training=False), tf.float32)
+        return tf.cast(model(resize(rescale(crops, rule), side), training=False), tf.float32)
 
     return function
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,28 @@ from deepprofiler.errors import DataError
 from deepprofiler.learning import checkpoint as checkpoints
 from deepprofiler.learning.batches import Batches, Gather, Look
 from deepprofiler.learning.checkpoint import Checkpoint
+from deepprofiler.learning.distribute import (
+    agreed,
+    is_chief,
+    require_equal_shares,
+    set_seeds,
+    synchronize,
+    wait,
+)
 from deepprofiler.learning.generator import CropGenerator
-from deepprofiler.learning.history import History, best_epoch, is_over, log_line, write_csv
+from deepprofiler.learning.history import (
+    History,
+    best_epoch,
+    is_over,
+    watched_losses,
+    write_csv,
+)
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.recipe import Recipe, make_optimizer
+from deepprofiler.learning.recipe import Recipe, make_loss, make_optimizer
+from deepprofiler.learning.record import Record
 from deepprofiler.learning.sampling import Cells
-from deepprofiler.learning.watch import Progress, Watch
+from deepprofiler.learning.trainer import NotFiniteError, Progress, Trainer
+from deepprofiler.learning.validate import Validator
 
 LOG = logging.getLogger("deepprofiler")
 
@@ -46,6 +61,8 @@ def fit(
     logs: Path,
     fresh: bool = False,
     progress: Progress | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
     """Train a network, or go on from its last checkpoint.
 
@@ -83,6 +100,11 @@ def fit(
         Start anew; what an earlier training left is replaced when the first epoch is finished.
     progress : callable, optional
         Called after each step with epoch, step, number of steps and loss.
+    strategy : tf.distribute.Strategy, optional
+        Of :func:`deepprofiler.learning.distribute.make_strategy`, where the network was built in
+        its scope. Of several machines only the chief writes files; all must see them.
+    callbacks : sequence of keras.callbacks.Callback
+        Told of the beginning, of each epoch with its figures, and of the end.
 
     Returns
     -------
@@ -90,6 +112,8 @@ def fit(
 
     Raises
     ------
+    ConfigError
+        A batch cannot be divided among the devices.
     DataError
         A class has no cells; the crops lack margin; the checkpoint was made for something else;
         the loss became infinite or undefined (with epoch, step, and the batch's wells).
@@ -99,45 +123,38 @@ def fit(
     absent = [name for name, count in zip(classes, training.counts, strict=True) if count == 0]
     if absent:
         raise DataError(f"{len(absent)} classes have no cells to train on: {', '.join(absent)}")
-    run = _Run(network, generator, gather, training, validation, look, recipe, last)
     about = {**about, "classes": list(classes)}
-    state = run.begin(about) if fresh or not last.exists() else run.resume(about)
-    resumed = state.epoch
-    if resumed:
-        write_csv(figures, state.history)
-    writer = None
-    while state.epoch < recipe.epochs and not is_over(state.history, recipe.patience):
-        row, labels = run.epoch(state, progress)
-        state = Checkpoint(state.epoch + 1, about, [*state.history, row], labels)
-        if state.epoch == 1:
-            _clear(last, logs)
-        # The best first: should the process end in between, the epoch is repeated as it was.
-        if best_epoch(state.history) == state.epoch:
-            checkpoints.save(best, state, network, run.optimizer)
-        checkpoints.save(last, state, network, run.optimizer)
-        write_csv(figures, state.history)
-        # Not before the first save, which removes the logs of an earlier training.
-        writer = writer or tf.summary.create_file_writer(str(logs))
-        with writer.as_default(step=state.epoch):
-            for name, value in row.items():
-                tf.summary.scalar(name, value)
-        writer.flush()
-        LOG.info(log_line(row, recipe.epochs))
-    if writer is not None:
-        writer.close()
+    strategy = strategy or tf.distribute.get_strategy()
+    record = Record(last, best, figures, logs) if is_chief(strategy) else None
+    with strategy.scope():
+        run = _Run(network, generator, gather, training, validation, look, recipe, last, strategy)
+        state = run.begin(about) if fresh or not last.exists() else run.resume(about)
+        resumed = state.epoch
+        if resumed and record:
+            write_csv(figures, state.history)
+        watching = keras.callbacks.CallbackList(
+            list(callbacks), model=network.train, epochs=recipe.epochs, steps=run.steps, verbose=0
+        )
+        watching.on_train_begin()
+        while state.epoch < recipe.epochs and not is_over(state.history, recipe.patience):
+            # Keras counts epochs from 0.
+            watching.on_epoch_begin(state.epoch)
+            row, labels = run.epoch(state, progress)
+            state = Checkpoint(state.epoch + 1, about, [*state.history, row], labels)
+            if record:
+                record.write(state, network, run.optimizer, recipe.epochs)
+            watching.on_epoch_end(state.epoch - 1, row)
+        watching.on_train_end()
+    if record:
+        record.close()
+    # The files are there for all machines that go on from here.
+    wait(strategy)
     return History(
         state.history,
         best_epoch(state.history),
         resumed,
         stopped=is_over(state.history, recipe.patience) and state.epoch < recipe.epochs,
     )
-
-
-def _clear(last: Path, logs: Path) -> None:
-    """Remove what an earlier training left, now that a first epoch can replace it."""
-    last.unlink(missing_ok=True)
-    for path in logs.glob("events.out.tfevents*"):
-        path.unlink()
 
 
 class _Run:
@@ -153,11 +170,14 @@ class _Run:
         look: Look,
         recipe: Recipe,
         last: Path,
+        strategy: tf.distribute.Strategy,
     ) -> None:
+        require_equal_shares(strategy, recipe.batch_size)
         self.network = network
         self.generator = generator
         self.recipe = recipe
         self.last = last
+        self.strategy = strategy
         self.training = Batches(generator, network, gather, training, look, recipe.batch_size)
         self.validation = (
             replace(self.training, cells=validation, flat=[])
@@ -167,26 +187,14 @@ class _Run:
         self.training.check()
         width = self.training.drawn(recipe.seed, 1, 1).shape[1]
         self.steps = recipe.steps or math.ceil(len(training) / (recipe.batch_size * width))
-        self.optimizer = make_optimizer(recipe, self.steps)
-        self.loss = (
-            keras.losses.MeanSquaredError()
-            if network.target == "input"
-            else keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=recipe.label_smoothing
-            )
-        )
-        metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
-        # XLA makes convolutions on processors twenty times slower.
-        network.train.compile(
-            self.optimizer,
-            self.loss,
-            metrics=metrics if network.target == "label" else [],
-            jit_compile=False,
-        )
-        self._predict = tf.function(
-            lambda x: network.train(x, training=False),
-            input_signature=[tf.TensorSpec(network.train.input_shape, network.train.input.dtype)],
-        )
+        if strategy.num_replicas_in_sync > 1:
+            synchronize(network)
+        self.optimizer = make_optimizer(recipe, network.train)
+        loss = make_loss(recipe, network.target)
+        # Only for callbacks, which look for the optimizer there.
+        network.train.compile(self.optimizer, auto_scale_loss=False)
+        self.trainer = Trainer(network, self.optimizer, loss, strategy)
+        self.validator = Validator(network, loss, recipe.top_k)
 
     def begin(self, about: Mapping[str, Any]) -> Checkpoint:
         """Give the state before the first epoch."""
@@ -201,9 +209,6 @@ class _Run:
         state = checkpoints.read(path)
         checkpoints.require(path, state.about, about)
         checkpoints.load(path, self.network, self.optimizer)
-        if self.recipe.schedule == "constant":
-            # The config's value holds, not the one that was stored.
-            self.optimizer.learning_rate = self.recipe.learning_rate
         LOG.info("going on from epoch %d in %s", state.epoch, path)
         return state
 
@@ -211,25 +216,32 @@ class _Run:
         self, state: Checkpoint, progress: Progress | None
     ) -> tuple[dict[str, float], np.ndarray | None]:
         """Train and validate once; give the figures and the labels of the next epoch."""
-        number = state.epoch + 1
+        number, recipe = state.epoch + 1, self.recipe
         start = time.perf_counter()
         self.training.labels = state.labels
         self.training.flat.clear()
-        self.network.set_seeds(self.recipe.seed, number)
-        watch = Watch(self.training, number, self.steps, self.broken, progress)
-        fitted = self._guarded(
-            lambda: self.network.train.fit(
-                self.training.training(self.recipe.seed, number, self.steps),
-                initial_epoch=number - 1,
-                epochs=number,
-                shuffle=False,
-                verbose=0,
-                callbacks=[watch],
+        set_seeds(self.network, self.strategy, recipe.seed, number)
+        losses = watched_losses(state.history)
+
+        def rate(step: int) -> float:
+            passed = state.epoch * self.steps + step
+            return recipe.schedule.rate(
+                recipe.learning_rate, recipe.epochs, self.steps, passed, losses
             )
-        )
+
+        def tell(step: int, loss: float) -> None:
+            if progress is not None:
+                progress(number, step, self.steps, loss)
+
+        batches = self.training.training(recipe.seed, number, self.steps)
+        try:
+            passed = self._guarded(lambda: self.trainer.epoch(batches, rate, tell))
+        except NotFiniteError as error:
+            raise self.broken(number, error.step, f"the loss is {error.loss}") from None
         seconds = time.perf_counter() - start
-        row: dict[str, float] = {"epoch": number}
-        row |= {name: float(values[-1]) for name, values in fitted.history.items()}
+        row: dict[str, float] = {"epoch": number, "loss": passed.loss}
+        if self.network.target == "label":
+            row["accuracy"] = passed.accuracy
         if not all(np.isfinite(np.asarray(weight)).all() for weight in self.network.train.weights):
             raise self.broken(number, self.steps, "the weights are not finite")
         if self.validation is not None:
@@ -239,24 +251,19 @@ class _Run:
         labels = state.labels
         if labels is not None:
             labels = self.generator.epoch_end(self._probabilities, labels)  # type: ignore[attr-defined]
-        shown = self.steps * self.training.drawn(self.recipe.seed, number, 1).size
+            labels = agreed(self.strategy, labels)
+        shown = self.steps * self.training.drawn(recipe.seed, number, 1).size
         return row | {
-            "learning_rate": float(self.optimizer.learning_rate),
+            "learning_rate": passed.rate,
             "flat_crops": sum(self.training.flat),
             "seconds": seconds,
             "cells_per_second": shown / seconds,
-            "waiting": watch.waited / seconds,
+            "waiting": passed.waited / seconds,
         }, labels
 
     def broken(self, epoch: int, step: int, what: str) -> DataError:
         """Make the error of a training that cannot go on."""
-        cells = self.training.cells
-        drawn = self.training.drawn(self.recipe.seed, epoch, step).reshape(-1)
-        counts = Counter(cells.well[drawn])
-        wells = ", ".join(
-            f"{plate}/{well} ({count})"
-            for (plate, well), count in ((cells.places[code], n) for code, n in counts.items())
-        )
+        wells = self.training.wells(self.recipe.seed, epoch, step)
         kept = f"{self.last} holds epoch {epoch - 1}" if epoch > 1 else "no epoch was finished"
         return DataError(
             f"training stopped at epoch {epoch}, step {step}: {what}. The batch's cells are from "
@@ -264,26 +271,14 @@ class _Run:
         )
 
     def _validate(self, batches: Batches) -> dict[str, float]:
-        """Loss and, for labels, micro and macro accuracy of the validation cells."""
-        losses, right = [], []
-        for x, y in self._guarded(batches.validation):
-            logits = self._predict(x)
-            losses.append(float(self.loss(y, logits)) * len(logits))
-            if self.network.target == "label":
-                right.append(np.argmax(logits, axis=1) == np.argmax(y, axis=1))
-        cells = batches.cells
-        figures = {"val_loss": sum(losses) / len(cells)}
-        if self.network.target == "label":
-            correct = np.bincount(cells.label, np.concatenate(right), minlength=cells.classes)
-            present = cells.counts > 0
-            figures["val_accuracy"] = float(correct.sum() / len(cells))
-            figures["val_macro_accuracy"] = float(np.mean(correct[present] / cells.counts[present]))
-        return figures
+        """Figures of the validation cells; the chief's, so that all machines decide alike."""
+        found = self._guarded(lambda: self.validator.figures(batches))
+        values = agreed(self.strategy, np.array(list(found.values())))
+        return dict(zip(found, values.tolist(), strict=True))
 
     def _probabilities(self, positions: np.ndarray) -> np.ndarray:
         """Class probabilities (n, K) of training cells, shown without augmentation."""
-        batches = self.training.validation(positions)
-        return np.concatenate([tf.nn.softmax(self._predict(x)).numpy() for x, _ in batches])
+        return self._guarded(lambda: self.validator.probabilities(self.training, positions))
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         """Raise what really went wrong while a batch was read."""

@@ -1,12 +1,14 @@
-"""Which files this program wrote, and whether it still reads them."""
+"""Whether a file can be used: its format and version, and whether its weights fit a network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deepprofiler.errors import DataError
+
+_SHOWN = 5
 
 
 def require_format(path: Path, about: Mapping[str, Any], name: str, version: int) -> None:
@@ -37,3 +39,33 @@ def require_format(path: Path, about: Mapping[str, Any], name: str, version: int
             f"{path} has format version {about['version']}; this program reads up to {version}: "
             "use a newer release"
         )
+
+
+def does_not_fit(
+    path: Path, fitting: int, total: int, what: str, problems: Sequence[str]
+) -> DataError:
+    """Make the error of a weight file that is not for a network.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    fitting, total : int
+        How many of the network's ``what`` match, of how many.
+    what : str
+        Such as ``layers``.
+    problems : sequence of str
+        What differs, one line each; the first are shown.
+
+    Returns
+    -------
+    DataError
+    """
+    lines = [*problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"and {len(problems) - _SHOWN} more")
+    listing = "".join(f"\n  {line}" for line in lines)
+    return DataError(
+        f"{path} does not fit the network: {fitting} of {total} {what} match, nothing was "
+        f"loaded{listing}"
+    )

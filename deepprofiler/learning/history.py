@@ -18,9 +18,10 @@ class History:
     ----------
     epochs : list of dict
         Figures of every finished epoch, those of earlier runs too: ``epoch``, ``loss``,
-        ``accuracy``, with validation cells ``val_loss``, ``val_accuracy`` (micro: of cells),
-        ``val_macro_accuracy`` (mean over classes), ``learning_rate``, ``flat_crops``,
-        ``seconds``, ``cells_per_second``, ``waiting`` (share of time spent on data).
+        ``accuracy``, with validation cells ``val_loss`` and those of
+        :func:`deepprofiler.learning.metrics.accuracies`, ``learning_rate`` (of the last step),
+        ``flat_crops``, ``seconds``, ``cells_per_second``, ``waiting`` (share of time spent on
+        data).
     best : int
         The epoch with the lowest loss, on validation cells if there are any.
     resumed : int
@@ -35,9 +36,14 @@ class History:
     stopped: bool
 
 
+def watched_losses(history: Sequence[Mapping[str, float]]) -> list[float]:
+    """Loss of each epoch, on validation cells if there are any: what every decision is based on."""
+    return [row.get("val_loss", row["loss"]) for row in history]
+
+
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
     """Epoch with the lowest loss, the first of equals; 0 before the first."""
-    losses = [row.get("val_loss", row["loss"]) for row in history]
+    losses = watched_losses(history)
     return losses.index(min(losses)) + 1 if losses else 0
 
 
@@ -61,8 +67,11 @@ def log_line(row: Mapping[str, float], epochs: int) -> str:
         parts.append(f"accuracy {row['accuracy']:.3f}")
     if "val_loss" in row:
         parts.append(f"validation loss {row['val_loss']:.4g}")
-    if "val_accuracy" in row:
-        parts.append(f"accuracy {row['val_accuracy']:.3f} (macro {row['val_macro_accuracy']:.3f})")
+    parts += [
+        f"{name.removeprefix('val_').replace('_', ' ')} {value:.3f}"
+        for name, value in row.items()
+        if name.startswith("val_") and name != "val_loss"
+    ]
     parts.append(f"{row['flat_crops']} crops with a flat channel")
     parts.append(f"{row['cells_per_second']:.0f} cells/s, {row['waiting']:.0%} waiting for data")
     return ", ".join(parts)

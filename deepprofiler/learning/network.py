@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, PluginError
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,15 @@ class Network:
         What ``train`` learns to give.
     per_channel : bool
         Each layer's features are C blocks of equal width, one a channel, in channel order.
+    pretrained : str, optional
+        Address of a Keras weight file without head, trained on ImageNet, for the backbone.
     """
 
     train: keras.Model
     backbone: keras.Model
     target: Literal["label", "input"] = "label"
     per_channel: bool = False
+    pretrained: str | None = None
 
     def layers(self) -> list[tuple[str, int]]:
         """Name and number of features of every layer that features can be taken from."""
@@ -90,13 +93,21 @@ class Network:
             for index in range((last - first) // len(blocks))
         ]
 
-    def set_seeds(self, *key: int) -> None:
-        """Seed dropout and the like, whose state Keras does not save, from some numbers."""
+    def set_seeds(self, *key: int, part: Callable[[Any], Any] = lambda state: state) -> None:
+        """Seed dropout and the like, whose state Keras does not save, from some numbers.
+
+        Parameters
+        ----------
+        *key : int
+            What decides the seeds.
+        part : callable
+            Gives the variable of one device; by default all devices have the same seeds.
+        """
         weights = {id(weight) for weight in self.train.weights}
         states = [variable for variable in self.train.variables if id(variable) not in weights]
         for index, state in enumerate(states):
             words = np.random.SeedSequence((*key, index)).generate_state(2)
-            state.assign(words.astype(state.dtype).reshape(state.shape))
+            part(state).assign(words.astype(state.dtype).reshape(state.shape))
 
     def _known(self, layers: Sequence[str]) -> Sequence[str]:
         names = [name for name, _ in self.layers()]
@@ -111,6 +122,59 @@ class Network:
         if len(set(layers)) < len(layers):
             raise ConfigError(f"profile.layers names a layer twice: {', '.join(layers)}")
         return layers
+
+
+def require_network(
+    found: Any, name: str, input_shape: tuple[int, int, int], classes: int
+) -> Network:
+    """Give what a model plugin returned, where it is a network that fits.
+
+    Parameters
+    ----------
+    found : object
+        What the plugin returned.
+    name : str
+        The model's name.
+    input_shape : tuple of int
+        (S, S, C) that the model was built for.
+    classes : int
+        Number of classes K.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    PluginError
+        It is no network, or its shapes or weights are not those of the contract.
+    """
+    where = f"model `{name}`"
+    if not isinstance(found, Network):
+        raise PluginError(
+            f"{where} returns {type(found).__name__}; it must return Network(train, backbone)"
+        )
+    taken, given = found.train.input_shape, found.train.output_shape
+    expected: tuple[int | None, ...] = taken if found.target == "input" else (None, classes)
+    for what, shape, right in (
+        ("its backbone takes", found.backbone.input_shape, (None, *input_shape)),
+        ("its `train` takes, for each cell,", taken[-3:], input_shape),
+        ("its `train` gives", given, expected),
+    ):
+        if tuple(shape) != tuple(right):
+            raise PluginError(f"{where} does not fit: {what} {shape}, and must {right}")
+    trained = {id(weight) for weight in found.train.weights}
+    alone = [weight.path for weight in found.backbone.weights if id(weight) not in trained]
+    if alone:
+        raise PluginError(
+            f"{where}: {len(alone)} weights of its backbone are not part of `train` and would "
+            f"never be trained or stored: {alone[0]}, …; make both of the same layers"
+        )
+    paths = [weight.path for weight in found.train.weights]
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    if twice:
+        raise PluginError(f"{where}: two weights are called {twice[0]}; name the layers apart")
+    return found
 
 
 def _is_feature(layer: keras.layers.Layer) -> bool:

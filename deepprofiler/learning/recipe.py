@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
+
+from deepprofiler.learning.schedules import Constant, Schedule
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,20 @@ class Recipe:
     steps : int, optional
         Batches an epoch; none: as many as show N cells.
     batch_size : int
-        Examples a batch, B.
+        Examples a batch, B; on several devices, of all together.
     optimizer : {"sgd", "adam", "adamw"}
     learning_rate, momentum, weight_decay : float
-        ``momentum`` is of ``sgd`` alone.
-    schedule : {"constant", "cosine"}
-        ``cosine`` lets the learning rate fall to 0 over all epochs.
+        ``momentum`` is of ``sgd`` alone. ``weight_decay`` times the learning rate is the share of
+        every weight, biases too, that is taken away before each step, apart from the gradient
+        (Loshchilov and Hutter 2019), so that ``adam`` with it is ``adamw``.
+    schedule : Schedule
+        How the learning rate changes: one of :mod:`deepprofiler.learning.schedules`.
     label_smoothing : float
         Share of each label that is spread over all classes.
     patience : int, optional
         Stop after so many epochs without a lower loss.
+    top_k : int
+        A validation cell also counts as right if its class is among the k likeliest.
     seed : int
         Decides cells, augmentation and dropout; not the initial weights.
     """
@@ -40,21 +47,51 @@ class Recipe:
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = field(default_factory=Constant)
     label_smoothing: float = 0.0
     patience: int | None = None
+    top_k: int = 5
     seed: int = 0
 
 
-def make_optimizer(recipe: Recipe, steps: int) -> keras.Optimizer:
-    """Make a new optimizer, for so many steps an epoch."""
-    rate: Any = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, recipe.epochs * steps)
-    decay = recipe.weight_decay or None
+def make_optimizer(recipe: Recipe, network: keras.Model) -> keras.Optimizer:
+    """Make a new optimizer with its state; a network of half precision gets a loss scale.
+
+    float16 has no gradients below 6e-8: the loss is multiplied by a scale that is halved whenever
+    a gradient is not finite, and doubled after 2000 steps without one.
+    """
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    optimizer: keras.Optimizer
     # Named, since names that count up would differ between two runs in one process.
     if recipe.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, recipe.momentum, weight_decay=decay, name="sgd")
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate, weight_decay=decay, name="adam")
-    return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, name="adamw")
+        optimizer = keras.optimizers.SGD(
+            rate, recipe.momentum, weight_decay=decay or None, name="sgd"
+        )
+    elif recipe.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay or None, name="adam")
+    else:
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=decay, name="adamw")
+    if network.dtype_policy.compute_dtype == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
+def make_loss(recipe: Recipe, target: Literal["label", "input"]) -> Callable[[Any, Any], Any]:
+    """Make the function of targets (B, …) and what a network gives that is to become small.
+
+    For labels the mean cross-entropy, from logits; for inputs the mean squared error.
+    """
+
+    def cross_entropy(labels: Any, logits: Any) -> Any:
+        return keras.ops.mean(
+            keras.losses.categorical_crossentropy(
+                labels, logits, from_logits=True, label_smoothing=recipe.label_smoothing
+            )
+        )
+
+    def squared_error(wanted: Any, made: Any) -> Any:
+        return keras.ops.mean(keras.losses.mean_squared_error(wanted, made))
+
+    # Not Keras's loss objects, which divide by the number of devices on their own.
+    return cross_entropy if target == "label" else squared_error

@@ -192,7 +192,8 @@ def _tell_channel(place: str, planes: list[_Plane], bits: int | None, findings: 
 
 
 def _tell_locations(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
-    if not project.has_locations():
+    crops = project.config.crops
+    if crops.mode == "cells" and not project.has_locations():
         findings.facts.append("no locations yet; `locate` makes them, as does `train`")
         return
     cells = empty = 0
@@ -201,14 +202,17 @@ def _tell_locations(project: Project, planes: list[list[_Plane]], findings: _Fin
         if shape is None:
             continue
         try:
-            table, dropped = read_cells(project, site, shape, project.config.crops.size)
+            table, dropped = read_cells(project, site, shape, crops.size)
         except DataError as error:
             findings.problems.append(str(error))
             continue
         cells += len(table)
         empty += len(table) + len(dropped) == 0
         findings.problems += [reason for _, reason in dropped]
-    findings.facts.append(f"{cells} cells located, {empty} site(s) without any")
+    if crops.mode == "cells":
+        findings.facts.append(f"{cells} cells located, {empty} site(s) without any")
+    else:
+        findings.facts.append(f"{cells} views of {crops.size} × {crops.size} pixels, {crops.mode}")
 
 
 def _tell_labels(project: Project, findings: _Findings) -> None:

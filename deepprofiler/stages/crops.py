@@ -10,6 +10,7 @@ from deepprofiler.errors import DataError
 from deepprofiler.files import file_digest
 from deepprofiler.imaging.crop import cut, mask_neighbours
 from deepprofiler.imaging.read import read_labels
+from deepprofiler.imaging.resample import cut_resampled
 from deepprofiler.learning.cells import margin
 from deepprofiler.metadata import Site
 from deepprofiler.project import Project
@@ -20,7 +21,9 @@ def crop_settings(project: Project) -> dict[str, Any]:
     config = project.config
     return {
         "channels": list(project.index.channels),
-        "crops": config.crops.model_dump(include={"size", "mask", "cells_per_well"}),
+        "crops": config.crops.model_dump(
+            include={"mode", "coverage", "size", "geometry", "mask", "cells_per_well"}
+        ),
         "stored_size": stored_size(project),
         "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
     }
@@ -44,17 +47,19 @@ def cut_cells(
 ) -> np.ndarray:
     """Cut the cells of one site, with their neighbours blanked where ``crops.mask`` is on.
 
+    What ``size`` has beyond ``crops.size`` is margin.
+
     Returns
     -------
     numpy.ndarray
-        (n, size, size, C), in the image's dtype.
+        (n, size, size, C), in the image's dtype; float32 where it was resampled.
 
     Raises
     ------
     DataError
         Cells are to be masked, and there is no label image, or it is of another size.
     """
-    crops = cut(image, centers, size)
+    crops = _cut(project, image, centers, size)
     if not project.config.crops.mask:
         return crops
     path = project.labels_path(site)
@@ -68,4 +73,14 @@ def cut_cells(
             f"{height} × {width}: draw the labels on these images, or delete the file and run "
             "`locate --labels`"
         )
-    return mask_neighbours(crops, cut(labels[:, :, None], centers, size)[:, :, :, 0])
+    own = _cut(project, labels[:, :, None], centers, size, nearest=True)
+    return mask_neighbours(crops, own[:, :, :, 0])
+
+
+def _cut(
+    project: Project, image: np.ndarray, centers: np.ndarray, size: int, *, nearest: bool = False
+) -> np.ndarray:
+    crops = project.config.crops
+    if crops.geometry == "nearest":
+        return cut(image, centers, size)
+    return cut_resampled(image, centers, crops.size, margin=size - crops.size, nearest=nearest)

@@ -82,9 +82,8 @@ def export_cells(project: Project) -> Outcome:
     if kept:
         outcome.notes.append(f"kept {kept} cells that were exported before")
     parts = [f"{n} {reason}" for reason, n in counts.items() if n and reason != "located"]
-    outcome.notes.append(
-        f"{counts['located']} cells located = " + " + ".join(parts or ["0 exported"])
-    )
+    what = "cells located" if project.config.crops.mode == "cells" else "views"
+    outcome.notes.append(f"{counts['located']} {what} = " + " + ".join(parts or ["0 exported"]))
     return outcome
 
 

@@ -90,7 +90,9 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
 
 
 def is_needed(project: Project) -> bool:
-    """Whether the project has no locations yet, or ``locate`` was interrupted."""
+    """Whether crops are of cells, and the project has none yet or ``locate`` was interrupted."""
+    if project.config.crops.mode != "cells":
+        return False
     return not project.has_locations() or project.locate_unfinished_path.exists()
 
 

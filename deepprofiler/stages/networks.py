@@ -6,21 +6,29 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from deepprofiler import __version__
-from deepprofiler.errors import DataError
+from deepprofiler import __version__, legacy_weights
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
-from deepprofiler.learning import checkpoint
+from deepprofiler.learning import checkpoint, keras2
 from deepprofiler.learning.device import set_seed
 from deepprofiler.learning.extract import feature_function
 from deepprofiler.learning.history import is_over
-from deepprofiler.learning.network import Network
+from deepprofiler.learning.network import Network, require_network
+from deepprofiler.learning.precision import Precision, precision
+from deepprofiler.learning.pretrained import fetch
+from deepprofiler.legacy_keys import RULE_TAKEN
 from deepprofiler.project import Project
 from deepprofiler.registry import MODELS, discover
 from deepprofiler.stages.outcome import LOG
 
+IMAGENET = "imagenet"
+#: Checkpoints that training writes; every other one is a file, or weights without training.
+TRAINED = ("last", "best")
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-image", "h5py")
+_CHOICES = "train.weights is none, a weight file, or, for models that were trained on it, imagenet"
 
 
 @dataclass(frozen=True)
@@ -60,16 +68,18 @@ def find_plugins(project: Project) -> None:
         LOG.info("executing the project's own plugin %s", path)
 
 
-def build_network(project: Project, classes: int) -> Network:
-    """Build the configured model for the project's channels and crop size.
+def build_network(project: Project, classes: int, compute: Precision = "float32") -> Network:
+    """Build the configured model for the project's channels and input size.
 
-    Its plugins must have been found before, once a stage: finding them executes them.
+    Its plugins must have been found before, once a stage: finding them executes them. ``compute``
+    says with what numbers it computes; weights fit whatever it is.
     """
-    size = project.config.crops.size
+    size = project.config.crops.input_size
     model = project.config.train.model
     shape = (size, size, len(project.index.channels))
-    network: Network = MODELS.build(model.name, shape, classes, params=model.params)
-    return network
+    with precision(compute):
+        found = MODELS.build(model.name, shape, classes, params=model.params)
+    return require_network(found, model.name, shape, classes)
 
 
 def description(project: Project) -> dict[str, Any]:
@@ -78,13 +88,13 @@ def description(project: Project) -> dict[str, Any]:
     return {
         "channels": list(project.index.channels),
         "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
-        "crops": config.crops.model_dump(include={"size", "rescale", "mask"}),
+        "crops": config.crops.model_dump(include={"size", "geometry", "rescale", "mask", "resize"}),
         "model": config.train.model.model_dump(),
     }
 
 
 def trained_weights(project: Project, name: str) -> Weights:
-    """Load a checkpoint; the number of its classes is its own matter.
+    """Load a checkpoint, or a weight file of Keras 2; the number of its classes is its own matter.
 
     Raises
     ------
@@ -93,6 +103,8 @@ def trained_weights(project: Project, name: str) -> Weights:
     """
     find_plugins(project)
     path = project.checkpoint_path(name)
+    if name == IMAGENET or keras2.is_keras2(path):
+        return _keras2_weights(project, name, path)
     state = checkpoint.read(path)
     checkpoint.require(path, state.about, description(project))
     classes = state.about.get("classes")
@@ -107,10 +119,77 @@ def trained_weights(project: Project, name: str) -> Weights:
     return _weights(project, network, path.stem, checkpoint.digest(path), seed, warning)
 
 
+def _keras2_weights(project: Project, name: str, path: Path) -> Weights:
+    """Load a file that says nothing of channels, crops and how these were scaled."""
+    network = build_network(project, classes=2)
+    if name == IMAGENET:
+        found = _load_imagenet(network, project)
+    else:
+        found = keras2.load(path, network, names=legacy_weights.layer_names)
+    used = {layer.name for layer in network.features(project.config.profile.layers).layers}
+    new = [layer for layer in found.new if layer in used]
+    if new:
+        raise DataError(
+            f"{path.name} has no weights for {', '.join(new)}, which profile.layers needs"
+        )
+    warning = ""
+    crops = project.config.crops
+    if name != IMAGENET and "rescale" not in crops.model_fields_set:
+        warning = (
+            f"warning: {path.name} does not say how its crops were scaled; {RULE_TAKEN}: set "
+            "crops.rescale to be sure"
+        )
+    LOG.info("loaded all %d layers of %s", found.layers, name)
+    seed = project.config.dataset.seed
+    return _weights(project, network, Path(name).stem, found.digest, seed, warning)
+
+
+def begin_with(project: Project, network: Network) -> str:
+    """Give a network the weights that ``train.weights`` names.
+
+    Returns
+    -------
+    str
+        What was loaded; empty where training begins with random weights.
+
+    Raises
+    ------
+    ConfigError, DataError
+        There are no such weights, or they do not fit.
+    """
+    name = project.config.train.weights
+    if name == "none":
+        return ""
+    if name == IMAGENET:
+        found = _load_imagenet(network, project)
+    else:
+        path = project.root / name
+        if not keras2.is_keras2(path):
+            if not path.exists():
+                raise ConfigError(f"train.weights: {path} does not exist; {_CHOICES}")
+            channels = {"channels": list(project.index.channels)}
+            checkpoint.require(path, checkpoint.read(path).about, channels)
+            checkpoint.load_backbone(path, network)
+            return f"training begins with {name} (weights {checkpoint.digest(path)[:12]})"
+        found = keras2.load(path, network, names=legacy_weights.layer_names)
+    new = f"; new are {', '.join(found.new)}" if found.new else ""
+    return (
+        f"training begins with {found.layers} layers of {name} (weights {found.digest[:12]}){new}"
+    )
+
+
+def _load_imagenet(network: Network, project: Project) -> keras2.Loaded:
+    if network.pretrained is None:
+        model = project.config.train.model.name
+        raise ConfigError(f"there are no weights of ImageNet for the model `{model}`; {_CHOICES}")
+    path = fetch(network.pretrained)
+    return keras2.load(path, network, names=legacy_weights.layer_names, repeat_filters=True)
+
+
 def _unfinished(project: Project, name: str, epoch: int) -> str:
     """Say that training goes on, where ``last`` or ``best`` are weights of only a part of it."""
     path = project.checkpoint_path("last")
-    if name not in ("last", "best") or not path.exists():
+    if name not in TRAINED or not path.exists():
         return ""
     state = checkpoint.read(path)
     epochs, stopping = project.config.train.epochs, project.config.train.early_stopping
@@ -134,10 +213,10 @@ def random_weights(project: Project, seed: int) -> Weights:
 def _weights(
     project: Project, network: Network, name: str, digest: str, seed: int, warning: str = ""
 ) -> Weights:
-    layers = project.config.profile.layers
+    layers, crops = project.config.profile.layers, project.config.crops
     channels = project.index.channels
     return Weights(
-        function=feature_function(network, layers, project.config.crops.rescale),
+        function=feature_function(network, layers, crops.rescale, crops.size),
         names=tuple(network.feature_names(layers, channels)),
         layers={layer: list(ends) for layer, ends in network.columns(layers).items()},
         channels=channels,

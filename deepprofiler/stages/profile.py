@@ -14,7 +14,7 @@ import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.features import Origin, WellFeatures, read_origin, write_well
-from deepprofiler.files import file_digest, replacing
+from deepprofiler.files import replacing
 from deepprofiler.learning.extract import extract
 from deepprofiler.metadata import Site, Well
 from deepprofiler.parallel import ordered_map
@@ -23,6 +23,7 @@ from deepprofiler.project import Project
 from deepprofiler.stages.crops import cut_cells, labels_digest
 from deepprofiler.stages.export_cells import make_inputs
 from deepprofiler.stages.networks import (
+    TRAINED,
     Weights,
     random_weights,
     trained_weights,
@@ -32,6 +33,7 @@ from deepprofiler.stages.networks import (
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
 from deepprofiler.stages.sites import (
     SiteReader,
+    cells_digest,
     correction_digest,
     explain,
     read_cells,
@@ -68,7 +70,7 @@ def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
         seed = project.config.dataset.seed if random_seed is None else random_seed
         weights = random_weights(project, seed)
     else:
-        if name in ("last", "best") and not project.checkpoint_path(name).exists():
+        if name in TRAINED and not project.checkpoint_path(name).exists():
             require_whole_index(project, "train")
             LOG.info("experiment %s has no weights: running train first", project.experiment)
             train(project)
@@ -193,12 +195,14 @@ class _Run:
         config = self.project.config
         locations = []
         for site in well.sites:
-            found = file_digest(self.project.locations_path(site))
+            found = cells_digest(self.project, site)
             labels = labels_digest(self.project, site)
             locations.append([site.site, site.sources, found, labels])
         decides = {
             "channels": self.weights.channels,
-            "crops": config.crops.model_dump(include={"size", "rescale", "mask"}),
+            "crops": config.crops.model_dump(
+                include={"size", "geometry", "rescale", "mask", "resize"}
+            ),
             "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
             "illumination": self._correction(well.plate),
             "locations": locations,

@@ -7,6 +7,7 @@ from deepprofiler.stages.analyze import analyze
 from deepprofiler.stages.export_cells import export_cells
 from deepprofiler.stages.locate import is_needed as locating_is_needed
 from deepprofiler.stages.locate import locate
+from deepprofiler.stages.networks import TRAINED
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.prepare import prepare
 from deepprofiler.stages.profile import profile
@@ -17,7 +18,8 @@ def run(project: Project) -> Outcome:
     """Run ``prepare``, ``locate``, ``export-sc``, ``train``, ``profile`` and ``analyze``.
 
     ``locate`` runs only where the project has no location file at all, or where it was
-    interrupted: else a missing one is a site that was not located, and is reported.
+    interrupted: else a missing one is a site that was not located, and is reported. Nothing is
+    exported and trained where ``profile.checkpoint`` names weights that are there already.
 
     Returns
     -------
@@ -25,8 +27,10 @@ def run(project: Project) -> Outcome:
         The outcomes of all stages, one after the other.
     """
     stages = [prepare, *([locate] if locating_is_needed(project) else [])]
+    if project.config.profile.checkpoint in TRAINED:
+        stages += [export_cells, train]
     total = Outcome("run")
-    for stage in [*stages, export_cells, train, profile, analyze]:
+    for stage in [*stages, profile, analyze]:
         outcome = stage(project)
         for line in outcome.lines()[: None if not outcome.then else -1]:
             LOG.info("%s", line)

@@ -7,15 +7,17 @@ import hashlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.files import file_name
+from deepprofiler.files import file_digest, file_name
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.illumination import Illumination
 from deepprofiler.imaging.read import ImageFile, read_site
+from deepprofiler.imaging.views import grid_views, random_views
 from deepprofiler.locations import read_locations, usable
 from deepprofiler.metadata import Site
 from deepprofiler.project import Project
@@ -185,7 +187,9 @@ def _size(image: np.ndarray) -> str:
 def read_cells(
     project: Project, site: Site, shape: tuple[int, int], size: int
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Read a site's cells and set apart those whose crop lies off the image.
+    """Give a site's cells and set apart those whose crop lies off the image.
+
+    With ``crops.mode`` grid or random these are views of the whole field, and nothing is read.
 
     Parameters
     ----------
@@ -199,16 +203,19 @@ def read_cells(
     Returns
     -------
     cells : pandas.DataFrame
-        ``cell`` (row in the location file, counted from 0), ``x``, ``y`` in pixels, and what the
-        location file carried.
+        ``cell`` (row in the location file, or number of the view, counted from 0), ``x``, ``y``
+        in pixels, and what the location file carried.
     dropped : list of (str, str)
         Line in the location file and reason, for every cell left out.
 
     Raises
     ------
     DataError
-        The site was not located, or its location file is damaged.
+        The site was not located, its location file is damaged, or its image is smaller than a
+        view.
     """
+    if project.config.crops.mode != "cells":
+        return _views(project, site, shape, size), []
     path = project.locations_path(site)
     if not path.exists():
         raise DataError(_not_located(path, site))
@@ -217,6 +224,30 @@ def read_cells(
     table.insert(0, "cell", np.arange(len(table)))
     cells = table[inside].drop(columns="line", errors="ignore").reset_index(drop=True)
     return cells, reasons
+
+
+def cells_digest(project: Project, site: Site) -> str | None:
+    """Tell what decides where a site's cells are; None: its location file is missing."""
+    crops = project.config.crops
+    if crops.mode == "cells":
+        return file_digest(project.locations_path(site))
+    return f"{crops.mode} {crops.coverage} seed {project.config.dataset.seed}"
+
+
+def _views(project: Project, site: Site, shape: tuple[int, int], size: int) -> pd.DataFrame:
+    """Give the views of a site's field, as a table of cells."""
+    crops = project.config.crops
+    place = {"grid": grid_views, "random": random_views}[crops.mode]
+    name = f"{site.plate}\0{site.well}\0{site.site}"
+    rng = np.random.default_rng((project.config.dataset.seed, crc32(name.encode())))
+    try:
+        centers = place(shape, size, crops.coverage, rng)
+    except DataError as error:
+        raise DataError(
+            f"site {site.site} of well {site.well}: {error}; set crops.size to {min(shape)} or less"
+        ) from None
+    x, y = centers.T
+    return pd.DataFrame({"cell": np.arange(len(centers)), "x": x, "y": y})
 
 
 def _not_located(path: Path, site: Site) -> str:

@@ -43,7 +43,7 @@ sys.path.append(str(Path(__file__).parent.parent / "bbbc013"))
 
 CELLS_A_BATCH = 48
 EPOCHS = 2
-CELLS_SEEN = {"screen": 12_000, "plate": 15_000}
+CELLS_SEEN = {"screen": 9_000, "plate": 9_000}
 PERMUTED = "permuted treatments"
 
 

@@ -76,4 +76,5 @@ def recurrent(
         train=keras.Model(crops, logits, name="recurrent"),
         backbone=inner.backbone,
         per_channel=inner.per_channel,
+        pretrained=inner.pretrained,
     )

@@ -44,7 +44,8 @@ def test_round_trip(path: Path) -> None:
 
 def test_optimizer_and_labels(tmp_path: Path) -> None:
     path = tmp_path / "last.h5"
-    network, optimizer = tiny(), make_optimizer(Recipe(1, optimizer="adam"), 3)
+    network = tiny()
+    optimizer = make_optimizer(Recipe(1, optimizer="adam"), network.train)
     network.train.compile(optimizer, "mse")
     rng = np.random.default_rng(0)
     data = rng.random((8, SIZE, SIZE, CHANNELS)), rng.random((8, 3))
@@ -53,18 +54,20 @@ def test_optimizer_and_labels(tmp_path: Path) -> None:
     checkpoint.save(path, Checkpoint(1, {}, [], labels), network, optimizer)
     np.testing.assert_array_equal(checkpoint.read(path).labels, labels)
 
-    again = make_optimizer(Recipe(1, optimizer="adam"), 3)
-    checkpoint.load(path, tiny(), again)
+    other = tiny()
+    again = make_optimizer(Recipe(1, optimizer="adam"), other.train)
+    checkpoint.load(path, other, again)
     assert int(again.iterations) == 1
     for a, b in zip(optimizer.variables, again.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     with pytest.raises(DataError, match="optimizer match, nothing was loaded"):
-        checkpoint.load(path, tiny(), make_optimizer(Recipe(1), 3))
+        checkpoint.load(path, other, make_optimizer(Recipe(1), other.train))
 
 
 def test_a_checkpoint_without_optimizer_state(path: Path) -> None:
+    other = tiny()
     with pytest.raises(DataError, match="no usable `optimizer`"):
-        checkpoint.load(path, tiny(), make_optimizer(Recipe(1), 3))
+        checkpoint.load(path, other, make_optimizer(Recipe(1), other.train))
 
 
 def test_nothing_is_half_loaded(path: Path) -> None:

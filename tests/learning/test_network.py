@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_screen import CHANNELS, SIZE, tiny
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, PluginError
 from deepprofiler.learning import device
-from deepprofiler.learning.network import Network
+from deepprofiler.learning.network import Network, require_network
 
 
 def test_layers_and_columns() -> None:
@@ -81,3 +81,27 @@ def test_set_seed_decides_initial_weights() -> None:
 
     np.testing.assert_array_equal(built(1), built(1))
     assert (built(1) != built(2)).any()
+
+
+def test_networks_that_do_not_fit() -> None:
+    shape = (SIZE, SIZE, CHANNELS)
+    network = tiny()
+    assert require_network(network, "tiny", shape, 3) is network
+    other = tiny()
+
+    def refused(found: object, said: str, classes: int = 3) -> None:
+        with pytest.raises(PluginError, match=f"model `tiny`.*{said}"):
+            require_network(found, "tiny", shape, classes)
+
+    refused(network.train, r"returns Functional; it must return Network\(train, backbone\)")
+    refused(network, r"`train` gives \(None, 3\), and must \(None, 4\)", classes=4)
+    refused(Network(network.train, other.backbone), r"5 weights of its backbone .*: conv/kernel")
+    refused(Network(network.train, network.backbone, target="input"), r"`train` gives \(None, 3\)")
+    larger = keras.Sequential([keras.Input((SIZE + 1, SIZE, CHANNELS)), keras.layers.Flatten()])
+    refused(Network(network.train, larger), r"backbone takes \(None, 9, 8, 2\)")
+    crops, inside = keras.Input(shape), keras.Input(shape)
+    nested = keras.Model(inside, keras.layers.Conv2D(2, 1, name="conv")(inside))
+    x = keras.layers.Conv2D(4, 1, name="conv")(nested(crops))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(crops, keras.layers.Dense(3)(x))
+    refused(Network(model, keras.Model(crops, x)), "two weights are called conv/")

@@ -1,4 +1,4 @@
-"""A tiny network and separable crops, so that training takes seconds."""
+"""A tiny network, separable crops and small generators, so that training takes seconds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from deepprofiler.learning.cells import margin
+from deepprofiler.learning.generator import CropGenerator
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.sampling import Cells
+from deepprofiler.learning.sampling import Cells, balanced
 
 SIZE, CHANNELS = 8, 2
 CLASSES = ("a", "b", "c")
@@ -69,3 +71,35 @@ def make_screen(per_class: int = 60, shift: int = 1, flat: int = 0) -> Screen:
         cells(np.arange(half, count)),
         lambda rows: (crops[rows], minimum[rows], maximum[rows]),
     )
+
+
+class Single(CropGenerator):
+    def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
+        return balanced(cells, size, rng)[:, np.newaxis]
+
+    def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        return crops[:, 0], labels[:, 0]
+
+
+class Pair(Single):
+    """Two cells blended with a random weight: a small mixup."""
+
+    def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
+        return balanced(cells, 2 * size, rng).reshape(size, 2)
+
+    def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        share = tf.random.stateless_uniform([tf.shape(crops)[0], 1], seed)
+        if crops.shape[1] == 1:
+            return crops[:, 0], labels[:, 0]
+        image = share[..., None, None]
+        return (
+            image * crops[:, 0] + (1 - image) * crops[:, 1],
+            share * labels[:, 0] + (1 - share) * labels[:, 1],
+        )
+
+
+class Softening(Single):
+    """Labels move towards the network's own predictions."""
+
+    def epoch_end(self, predict: Any, labels: np.ndarray) -> np.ndarray:
+        return 0.8 * labels + 0.2 * predict(np.arange(len(labels)))
