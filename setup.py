@@ -49,14 +49,19 @@ setup(
         "jinja2>=3.1",
     ],
     extras_require={
+        # 0.12.6 and older do not know pandas 3, and do not say so.
+        "anndata": ["anndata>=0.12.7"],
+        "classical": ["cp-measure>=0.3"],
         "copairs": ["copairs>=0.5"],
         "track": ["comet_ml>=3.47", "mlflow>=2.19", "wandb>=0.19"],
         "test": [
             "copairs>=0.5",
+            "cp-measure>=0.3",
             "mypy>=1.15",
             "numpydoc>=1.8",
             "pandas-stubs",
             "pre-commit>=4",
+            "pycytominer>=1.7",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "ruff>=0.11",

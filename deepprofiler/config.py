@@ -260,8 +260,17 @@ class Analyze(Section):
         default=None,
         description="steps in order; none: standardize, then tvn where there are negative controls",
     )
+    evaluate: tuple[Named, ...] | None = Field(
+        default=None, description="evaluations; none: all that the columns of the index allow"
+    )
     baselines: bool = Field(
-        default=True, description="also profile with untrained weights, and score the cell count"
+        default=True,
+        description="also score untrained weights, the cell count and shuffled labels",
+    )
+    classical: str | None = Field(
+        default=None,
+        description="classical features to compare with: `cp-measure` computes them (extra "
+        "`classical`), or a table of CellProfiler or CytoTable, from the project's folder on",
     )
     report: bool = Field(default=True, description="write the report page")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from deepprofiler.config import Config
+from deepprofiler.profiling.chain import NORMALIZERS
 
 PAGE = Path(__file__).with_name("config.md")
 
@@ -76,6 +78,17 @@ EXTRA = {
     "standardize, then tvn where there are negative controls",
 }
 
+STEPS = """
+## Steps of `analyze.normalize`
+
+Each step is fitted on what the steps before it give, on the wells with `analyze.min_cells`. The
+fitted chain is kept in `profiles/normalization.npz`. `rank-normal` and `harmony` know the wells of
+their fit alone, `well-position` its plates: what they give cannot be given to new plates.
+
+| step | parameters (defaults) | what it does |
+|---|---|---|
+"""
+
 
 def text() -> str:
     """Give the page as text."""
@@ -90,7 +103,21 @@ def text() -> str:
         parts.append("\n| key | values | default | what it is |\n|---|---|---|---|\n")
         default = getattr(Config(), name)
         parts += [f"| {' | '.join(row)} |\n" for row in _rows(section, default, f"{name}.", names)]
-    return "".join(parts)
+    return "".join([*parts, STEPS, *_steps()])
+
+
+def _steps() -> Iterator[str]:
+    """Row of each normalizer: name, parameters with defaults, what it does."""
+    for name, kind in NORMALIZERS.items():
+        given = ("plate", "batch", "well", "count")
+        params = [
+            f"`{key}` ({_shown(param.default)})"
+            for key, param in inspect.signature(kind).parameters.items()
+            if key not in given
+        ]
+        about = str(inspect.getdoc(kind)).split("\n\n")[0].replace("\n", " ")
+        about = about.split("; see :class:")[0].rstrip(".").replace("|", "\\|")
+        yield f"| `{name}` | {', '.join(params) or 'none'} | {about} |\n"
 
 
 def _about(section: Mapping[str, Any]) -> str:
@@ -103,7 +130,9 @@ def _rows(
     """Key, values, default and meaning of each key, sections within sections too."""
     for name, schema in section["properties"].items():
         key = f"{path}{name}"
-        value = schema.get("default", "must be given") if default is None else getattr(default, name)
+        value = (
+            schema.get("default", "must be given") if default is None else getattr(default, name)
+        )
         about = EXTRA.get(key) or schema.get("description", "")
         if "discriminator" in schema:
             sections = [names[one["$ref"].rsplit("/", 1)[1]] for one in schema["oneOf"]]

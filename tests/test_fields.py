@@ -114,7 +114,12 @@ def test_views_are_analyzed(field):
     assert "running locate" not in answer.text
     assert "no baseline of cell counts: views are not cells" in answer.text
     scores = pd.read_csv(field.root / "outputs/results/profiles/scores.csv")
-    assert set(scores["method"]) == {"the learned profile", "random weights"}
+    assert set(scores["method"]) == {
+        "the learned profile",
+        "random weights",
+        "shuffled labels",
+        "without normalization",
+    }
     counts = pd.read_csv(field.root / "outputs/results/profiles/counts.csv")
     assert (counts["Metadata_Cell_Count"] == 32).all()
     assert not (field.root / "inputs/locations").exists()
