@@ -53,10 +53,12 @@ setup(
         "anndata": ["anndata>=0.12.7"],
         "classical": ["cp-measure>=0.3"],
         "copairs": ["copairs>=0.5"],
+        "harmony": ["harmonypy>=2.1"],
         "track": ["comet_ml>=3.47", "mlflow>=2.19", "wandb>=0.19"],
         "test": [
             "copairs>=0.5",
             "cp-measure>=0.3",
+            "harmonypy>=2.1",
             "mypy>=1.15",
             "numpydoc>=1.8",
             "pandas-stubs",

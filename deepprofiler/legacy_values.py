@@ -139,7 +139,7 @@ def _model(value: Any, given: Given) -> Result:
     if value == "resnet" and blocks in _NEWER_RESNETS and feature_layer(layer) == layer:
         name = f"resnet{blocks}v2"
         note = f"; for weights of releases that used keras-resnet, name it `resnet{blocks}`"
-    elif value in _MODELS:
+    elif isinstance(value, str) and value in _MODELS:
         default, form = _MODELS[value]
         name = form.format(blocks or default)
     if not _by_channel(given):
@@ -153,7 +153,7 @@ def _model(value: Any, given: Given) -> Result:
 
 def _conv_blocks(value: Any, given: Given) -> Result:
     name = given.get("train.model.name")
-    if name in _MODELS:
+    if isinstance(name, str) and name in _MODELS:
         return {}, "is now part of the name in `train.model`"
     return _parameter("conv_blocks")(value, given)
 
@@ -223,15 +223,20 @@ def _augmentations(value: Any, given: Given) -> Result:
 
 
 def _schedule(value: Any, given: Given) -> Result:
+    epochs: Any
+    lr: Any
     if value == "cosine":
         epochs = given.get("train.model.epochs")
         long = isinstance(epochs, int) and epochs > _WARM_UP
         schedule: dict[str, Any] = {"name": "cosine", "warmup": _WARM_UP if long else 0}
         return {"train.schedule": schedule}, "is now `train.schedule`"
-    if not isinstance(value, dict) or not {"epoch", "lr"} <= set(value):
+    table = value if isinstance(value, dict) else {}
+    epochs, lr = table.get("epoch"), table.get("lr")
+    lists = isinstance(epochs, list) and isinstance(lr, list)
+    if not lists or len(epochs) != len(lr) or not all(isinstance(epoch, int) for epoch in epochs):
         return {"train.schedule": value}, "is now `train.schedule`"
     # Keras counts epochs from 0 there; the first one's rate is then the learning rate.
-    rates = dict(zip(value["epoch"], value["lr"], strict=False))
+    rates = dict(zip(epochs, lr, strict=True))
     changed: dict[str, Any] = {}
     if 0 in rates:
         changed["train.learning_rate"] = rates.pop(0)

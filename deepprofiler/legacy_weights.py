@@ -33,6 +33,8 @@ def layer_names(names: Sequence[str]) -> dict[str, str | None]:
         counted from the file's own first layer of that kind.
     """
     found: dict[str, str | None] = dict.fromkeys(_NO_WEIGHTS_HERE)
+    # DenseNet's ``conv1/conv``: Keras 3 allows no slash in a name, and writes ``conv1_conv``.
+    found |= {name: name.replace("/", "_") for name in names if "/" in name}
     if "bn_conv1" in names:
         found |= {name: _of_keras_resnet(name) for name in names}
     for kind in _NUMBERED:

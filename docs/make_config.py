@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from deepprofiler.config import Config
 from deepprofiler.profiling.chain import NORMALIZERS
+from deepprofiler.stages.evaluations import EVALUATIONS, parameters
 
 PAGE = Path(__file__).with_name("config.md")
 
@@ -30,10 +31,11 @@ crops:
   size: 128
 ```
 
-A model, a crop generator or a step of `analyze.normalize` is a name (`model: resnet18`), or a name
-with parameters (`model: {name: resnet18, params: {}}`). An optimizer or a schedule is a name
-(`optimizer: adam`), or a name with the keys below (`schedule: {name: cosine, warmup: 2}`). *none*
-in the column "default" means that the key is not set.
+A model, a crop generator, a step of `analyze.normalize` or an evaluation is a name
+(`model: resnet18`), or a name with parameters (`model: {name: resnet18, params: {}}`). An optimizer
+or a schedule is a name (`optimizer: adam`), or a name with the keys below
+(`schedule: {name: cosine, warmup: 2}`). *none* in the column "default" means that the key is not
+set.
 """
 
 #: What the schema does not say by itself.
@@ -67,7 +69,7 @@ EXTRA = {
     "train.label_smoothing": "share of each label that is spread over all classes",
     "train.early_stopping.patience": "epochs to wait for a lower loss",
     "profile.layers": "layers that give the features, in this order; `layers` prints all names",
-    "profile.checkpoint": "last, best, random (untrained), or the name of a file in "
+    "profile.checkpoint": "last, best, random (untrained), imagenet, or the name of a file in "
     "`outputs/<experiment>/checkpoint`",
     "profile.batch_size": "cells a step; a matter of speed and memory",
     "analyze.min_cells": "wells with fewer take no part in fits, scores and treatment profiles",
@@ -76,6 +78,8 @@ EXTRA = {
     "analyze.normalize": "steps in order, of those in "
     "[Steps of `analyze.normalize`](#steps-of-analyzenormalize); `[]`: no step; none: "
     "standardize, then tvn where there are negative controls",
+    "analyze.evaluate": "of those in [Evaluations](#evaluations); none: all that the columns of "
+    "the index allow",
 }
 
 STEPS = """
@@ -88,6 +92,43 @@ their fit alone, `well-position` its plates: what they give cannot be given to n
 | step | parameters (defaults) | what it does |
 |---|---|---|
 """
+
+EVALUATED = """
+## Evaluations
+
+What `analyze.evaluate` can name. Negative controls are never asked, nor anybody's neighbour; they
+are only what `replicate-map` ranks replicates against. Neighbours of a treatment are of other
+compounds. Equally near neighbours count by expectation.
+
+| evaluation | parameters (defaults) | what it tells | needs |
+|---|---|---|---|
+"""
+
+TELLS = {
+    "nsc": "share of treatments whose nearest neighbour has their mechanism",
+    "nscb": "the same, with the neighbour of another batch as well",
+    "gene-accuracy": "share of wells whose nearest neighbour of another treatment has their gene; "
+    "`exclude`: `plate`, `well` (position) must differ",
+    "replicate-accuracy": "share of wells whose nearest neighbour has their treatment; `exclude` "
+    "as above",
+    "drop": "NSCB less NSC, each of its own treatments",
+    "k-nn": "share of treatments whose `k` nearest neighbours vote for their mechanism",
+    "mechanism-map": "mean average precision of finding the treatments of the same mechanism, "
+    "plain and normalized; for each mechanism a p-value, and the share with p < 0.05 after "
+    "Benjamini and Hochberg; `permutations`: random orders, where there are too many to try all",
+    "enrichment": "odds ratio of a common mechanism among the closest `percent` of all pairs, with "
+    "Fisher's one-sided p-value",
+    "precision-recall": "share of the `k` nearest neighbours that have the mechanism, and share of "
+    "those with the mechanism that are among them",
+    "mechanism-silhouette": "mean silhouette of treatments grouped by mechanism",
+    "replicate-map": "mean average precision of finding a well's replicates, as above; "
+    "`negatives`: what these are ranked against: `controls`, `others` (wells of other treatments), "
+    "or `both`; none: controls where there are some",
+    "percent-replicating": "share of treatments whose median correlation of replicates is above "
+    "a `percentile` of `times` draws of as many wells of different treatments",
+    "batch-silhouette": "mean silhouette of the negative controls, else of all wells, grouped by "
+    "batch: near 0 where batches are mixed",
+}
 
 
 def text() -> str:
@@ -103,7 +144,7 @@ def text() -> str:
         parts.append("\n| key | values | default | what it is |\n|---|---|---|---|\n")
         default = getattr(Config(), name)
         parts += [f"| {' | '.join(row)} |\n" for row in _rows(section, default, f"{name}.", names)]
-    return "".join([*parts, STEPS, *_steps()])
+    return "".join([*parts, STEPS, *_steps(), EVALUATED, *_evaluations()])
 
 
 def _steps() -> Iterator[str]:
@@ -118,6 +159,14 @@ def _steps() -> Iterator[str]:
         about = str(inspect.getdoc(kind)).split("\n\n")[0].replace("\n", " ")
         about = about.split("; see :class:")[0].rstrip(".").replace("|", "\\|")
         yield f"| `{name}` | {', '.join(params) or 'none'} | {about} |\n"
+
+
+def _evaluations() -> Iterator[str]:
+    """Row of each evaluation: name, parameters with defaults, what it tells, what it needs."""
+    for name, evaluation in EVALUATIONS.items():
+        params = [f"`{key}` ({_shown(value)})" for key, value in parameters(evaluation).items()]
+        needs = ["treatment", *evaluation.needs, *(["two batches"] if evaluation.batches else [])]
+        yield f"| `{name}` | {', '.join(params) or 'none'} | {TELLS[name]} | {', '.join(needs)} |\n"
 
 
 def _about(section: Mapping[str, Any]) -> str:

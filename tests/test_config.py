@@ -62,7 +62,7 @@ def test_every_key_has_a_default(tmp_path, text):
         ),
         ("profile: {layer: a}", "profile.layer: unknown key; nearest is `layers`"),
         ("analyze: {normalise: []}", "analyze.normalise: unknown key; nearest is `normalize`"),
-        ("analyze: {zzz: []}", "analyze.zzz: unknown key; valid are weight"),
+        ("analyze: {zzz: []}", "analyze.zzz: unknown key; valid are aggregate"),
     ],
 )
 def test_unknown_keys_name_the_nearest(tmp_path, values, message):
@@ -160,7 +160,7 @@ def test_schedules(tmp_path):
         ("{name: step, epochs: [1], factors: 2}", "schedule.factors: unknown key; .* `factor`"),
         ("{name: step, epochs: [2, 1]}", "train.schedule: epochs must ascend"),
         ("{name: step, epochs: [1, 2], rates: [1]}", "train.schedule: 2 epochs need as many rates"),
-        ("{warmup: 2}", "train.schedule: unable to extract tag"),
+        ("{warmup: 2}", "train.schedule: it needs a `name`"),
     ],
 )
 def test_schedules_that_do_not_exist(tmp_path, schedule, message):

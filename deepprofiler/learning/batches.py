@@ -103,9 +103,20 @@ class Batches:
         self._inputs = tf.function(self._make_inputs)
 
     def drawn(self, seed: int, epoch: int, step: int) -> np.ndarray:
-        """Positions (B, T) of the cells of one training batch."""
+        """Positions (B, T) of the cells of one training batch; PluginError where they are none."""
+        kind = type(self.generator)
         rng = generator_of(seed, epoch, step)
-        return np.asarray(self.generator.draw(self.cells, self.size, rng), dtype=np.int64)
+        with plugin_code(kind, f"{kind.__name__} cannot be used"):
+            rows = np.asarray(self.generator.draw(self.cells, self.size, rng), dtype=np.int64)
+            whole = rows.ndim == 2 and len(rows) == self.size
+            # A negative position would be another cell, and no error.
+            if not whole or not 0 <= rows.min() <= rows.max() < len(self.cells):
+                raise PluginError(
+                    f"crop generator {kind.__name__}: draw gives {rows.shape} from {rows.min()} to "
+                    f"{rows.max()}; it must give (B, T) = ({self.size}, T) positions from 0 to "
+                    f"{len(self.cells) - 1}"
+                )
+        return rows
 
     def wells(self, seed: int, epoch: int, step: int) -> str:
         """Name the plates and wells of one training batch, each with its number of cells."""
@@ -140,17 +151,9 @@ class Batches:
 
     def check(self) -> None:
         """Raise PluginError unless the generator gives what the network takes."""
-        names = f"crop generator {type(self.generator).__name__} and {self.network.train.name}"
         kind = type(self.generator)
+        names = f"crop generator {kind.__name__} and {self.network.train.name}"
         with plugin_code(kind, f"{kind.__name__} cannot be used"):
-            rows = self.drawn(0, 0, 1)
-            whole = rows.ndim == 2 and len(rows) == self.size
-            if not whole or not 0 <= rows.min() <= rows.max() < len(self.cells):
-                raise PluginError(
-                    f"crop generator {kind.__name__}: draw gives {rows.shape} from {rows.min()} to "
-                    f"{rows.max()}; it must give (B, T) = ({self.size}, T) positions from 0 to "
-                    f"{len(self.cells) - 1}"
-                )
             x, y = self.training(0, 0, 1).element_spec
         given, taken = x.shape, self.network.train.input_shape
         if not given.is_compatible_with(taken):

@@ -24,6 +24,10 @@ from deepprofiler.learning.network import Network
 
 FORMAT = "deepprofiler-checkpoint"
 VERSION = 1
+_GO_ON = (
+    "Training goes on with the train.optimizer that it began with, and with float16 only where it "
+    "began with that; `train --epoch 1` starts anew."
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,10 @@ def load(path: Path, network: Network, optimizer: keras.Optimizer | None = None)
     with _open(path) as file:
         todo = _matched(path, file, "weights", network.train.weights)
         if optimizer is not None:
-            todo += _matched(path, file, "optimizer", optimizer.variables)
+            try:
+                todo += _matched(path, file, "optimizer", optimizer.variables)
+            except DataError as error:
+                raise DataError(f"{error}\n{_GO_ON}") from None
     for variable, value in todo:
         variable.assign(value)
 

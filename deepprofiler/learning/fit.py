@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, PluginError, plugin_code
 from deepprofiler.learning import checkpoint as checkpoints
 from deepprofiler.learning.batches import Batches, Gather, Look
 from deepprofiler.learning.checkpoint import Checkpoint
@@ -124,6 +124,9 @@ def fit(
     if absent:
         raise DataError(f"{len(absent)} classes have no cells to train on: {', '.join(absent)}")
     about = {**about, "classes": list(classes)}
+    if hasattr(generator, "epoch_end"):
+        # A checkpoint's labels are of just these cells.
+        about["cells"] = f"{len(training)} ({training.digest()[:12]})"
     strategy = strategy or tf.distribute.get_strategy()
     record = Record(last, best, figures, logs) if is_chief(strategy) else None
     with strategy.scope():
@@ -239,6 +242,8 @@ class _Run:
         except NotFiniteError as error:
             raise self.broken(number, error.step, f"the loss is {error.loss}") from None
         seconds = time.perf_counter() - start
+        # Now: what is shown for new labels would count too.
+        flat = sum(self.training.flat)
         row: dict[str, float] = {"epoch": number, "loss": passed.loss}
         if self.network.target == "label":
             row["accuracy"] = passed.accuracy
@@ -250,12 +255,11 @@ class _Run:
                 raise self.broken(number, self.steps, f"the validation loss is {row['val_loss']}")
         labels = state.labels
         if labels is not None:
-            labels = self.generator.epoch_end(self._probabilities, labels)  # type: ignore[attr-defined]
-            labels = agreed(self.strategy, labels)
+            labels = self._relabel(labels)
         shown = self.steps * self.training.drawn(recipe.seed, number, 1).size
         return row | {
             "learning_rate": passed.rate,
-            "flat_crops": sum(self.training.flat),
+            "flat_crops": flat,
             "seconds": seconds,
             "cells_per_second": shown / seconds,
             "waiting": passed.waited / seconds,
@@ -275,6 +279,18 @@ class _Run:
         found = self._guarded(lambda: self.validator.figures(batches))
         values = agreed(self.strategy, np.array(list(found.values())))
         return dict(zip(found, values.tolist(), strict=True))
+
+    def _relabel(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (N, K) of the next epoch, the chief's."""
+        kind, change = type(self.generator), self.generator.epoch_end  # type: ignore[attr-defined]
+        with plugin_code(kind, f"{kind.__name__} cannot be used"):
+            found = np.asarray(change(self._probabilities, labels), np.float32)
+        if found.shape != labels.shape or not np.isfinite(found).all():
+            raise PluginError(
+                f"crop generator {kind.__name__}: epoch_end gives {found.shape}; it must give "
+                f"{labels.shape} finite numbers"
+            )
+        return agreed(self.strategy, found)
 
     def _probabilities(self, positions: np.ndarray) -> np.ndarray:
         """Class probabilities (n, K) of training cells, shown without augmentation."""

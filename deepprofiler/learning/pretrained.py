@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -43,7 +43,10 @@ def fetch(address: str) -> Path:
             temporary.open("wb") as file,
         ):
             shutil.copyfileobj(answer, file)
-    except (URLError, OSError) as error:
+            # A connection that breaks off looks like the end of the file.
+            if file.tell() != int(answer.headers.get("Content-Length", file.tell())):
+                raise OSError("the connection broke off")
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise DataError(
             f"{address} cannot be downloaded ({reason}); download it elsewhere and put it at {path}"

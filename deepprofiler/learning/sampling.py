@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -108,6 +109,12 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def digest(self) -> str:
+        """SHA-256 of which cells these are and of their classes, as hexadecimal text."""
+        result = hashlib.sha256(np.stack([self.row, self.label, self.well]).tobytes())
+        result.update("\0".join(self.places.reshape(-1).tolist()).encode())
+        return result.hexdigest()
 
     @cached_property
     def by_label(self) -> tuple[np.ndarray, ...]:

@@ -98,11 +98,18 @@ def trained_weights(project: Project, name: str) -> Weights:
 
     Raises
     ------
+    ConfigError
+        There is no such file.
     DataError
         It was trained on other channels or crops, or does not fit the model.
     """
     find_plugins(project)
     path = project.checkpoint_path(name)
+    if name not in (*TRAINED, IMAGENET) and not path.exists():
+        raise ConfigError(
+            f"profile.checkpoint: {path} does not exist; it is last, best, imagenet, random, or "
+            "the name of a file in that folder"
+        )
     if name == IMAGENET or keras2.is_keras2(path):
         return _keras2_weights(project, name, path)
     state = checkpoint.read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
+from deepprofiler.stages.classical import require_classical
 from deepprofiler.stages.export_cells import export_cells
 from deepprofiler.stages.locate import is_needed as locating_is_needed
 from deepprofiler.stages.locate import locate
@@ -26,6 +27,7 @@ def run(project: Project) -> Outcome:
     Outcome
         The outcomes of all stages, one after the other.
     """
+    require_classical(project)  # Not only after hours of training.
     stages = [prepare, *([locate] if locating_is_needed(project) else [])]
     if project.config.profile.checkpoint in TRAINED:
         stages += [export_cells, train]

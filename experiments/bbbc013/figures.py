@@ -81,7 +81,7 @@ def normalize(project: Project, gathered: Gathered, name: str) -> Profiles:
         return wells
     chain = make_chain(steps, plate="Metadata_Plate", batch="Metadata_Plate")
     controls = wells.values("Metadata_Control") == "negative"
-    return chain.fit(wells, controls=controls, cells=gathered.controls).transform(wells)
+    return chain.fit(wells, controls=controls, cells=gathered.cells).transform(wells)
 
 
 def retrieval(wells: Profiles) -> AveragePrecision:

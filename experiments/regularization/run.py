@@ -30,20 +30,20 @@ from deepprofiler.learning import device
 from deepprofiler.progress import start_logging
 from deepprofiler.project import Project
 from deepprofiler.simulate import Screen, simulate
-from deepprofiler.stages.analyze import fit_chain
 from deepprofiler.stages.export_cells import export_cells
 from deepprofiler.stages.locate import locate
+from deepprofiler.stages.normalization import fit_chain
 from deepprofiler.stages.profile import profile
 from deepprofiler.stages.scores import score
 from deepprofiler.stages.setup import setup
 from deepprofiler.stages.train import train
-from deepprofiler.stages.wells import gather, with_enough_cells
+from deepprofiler.stages.wells import gather
 
 sys.path.append(str(Path(__file__).parent.parent / "bbbc013"))
 
 CELLS_A_BATCH = 48
 EPOCHS = 2
-CELLS_SEEN = {"screen": 9_000, "plate": 9_000}
+CELLS_SEEN = {"screen": 8_000, "plate": 6_000}
 PERMUTED = "permuted treatments"
 
 
@@ -190,8 +190,8 @@ def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, obj
             for compound in COMPOUNDS:
                 found[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
         return found
-    wells = with_enough_cells(fit_chain(project, gathered).transform(gathered.wells))
-    scores = score(wells, project.index, "cells", 0, name=project.experiment, about="").results
+    wells = fit_chain(project, gathered.wells, gathered.cells).transform(gathered.wells)
+    scores = score(project, wells, name=project.experiment, about="").results
     return {name: scores[name].value for name in ("NSC", "NSCB", "replicate accuracy")}
 
 

@@ -92,7 +92,7 @@ def test_the_order_is_uniform_and_so_are_the_cells() -> None:
     assert chisquare(np.bincount(drawn.reshape(-1), minlength=12)).pvalue > 0.001
 
 
-def test_batches_beyond_the_length_are_drawn_uniformly() -> None:
+def test_every_batch_is_drawn_where_there_are_more_than_cells() -> None:
     batch = np.arange(7).tolist()
     cells = make_cells(batch, [0, 1, 0, 1, 0, 1, 0], batch, [0] * 7)
     rng = np.random.default_rng(2)
