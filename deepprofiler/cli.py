@@ -207,13 +207,19 @@ def split(context: click.Context, parts: int) -> None:
 
 
 @cli.command()
+@click.option(
+    "--steps",
+    metavar="NAMES",
+    help="Only some of aggregate,normalize,evaluate,report; what they need is kept from before.",
+)
 @click.pass_context
-def analyze(context: click.Context) -> None:
+def analyze(context: click.Context, steps: str | None) -> None:
     """Average, normalize, match mechanisms and write the report."""
     project = _project(context)
     from deepprofiler.stages.analyze import analyze
 
-    _finish(analyze(project))
+    names = None if steps is None else [name.strip() for name in steps.split(",")]
+    _finish(analyze(project, steps=names))
 
 
 @cli.command()

@@ -248,6 +248,11 @@ class Profile(Section):
 class Analyze(Section):
     """From single cells to evaluated treatments."""
 
+    layer: str | None = Field(
+        default=None,
+        description="the one of `profile.layers` that profiles are made of; none: conv4a, or the "
+        "first where that is not among them",
+    )
     aggregate: Literal["mean", "median", "site-medians"] = Field(
         default="mean",
         description="a well's profile: over its cells, or the mean of the medians of its sites",

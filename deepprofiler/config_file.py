@@ -65,7 +65,8 @@ def parse(values: Any, source: str) -> tuple[Config, list[str]]:
         lines = []
         for item in error.errors():
             key = ".".join(_location(item))
-            lines += (original and legacy.explain(key, item["input"])) or [_explain(item)]
+            unknown = original and item["type"] == "extra_forbidden"
+            lines += (unknown and legacy.explain(key, item["input"])) or [_explain(item)]
         listing = "\n".join(f"  {line}" for line in lines)
         raise ConfigError(f"{source}: {len(lines)} problem(s)\n{listing}") from None
 
@@ -79,6 +80,8 @@ def _explain(error: Any) -> str:
         nearest = get_close_matches(last, valid, n=1, cutoff=0.5)
         advice = f"nearest is `{nearest[0]}`" if nearest else f"valid are {', '.join(valid)}"
         return f"{key}: unknown key; {advice}"
+    if error["type"] == "union_tag_not_found":
+        return f"{key}: it needs a `name`; found {error['input']!r}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}; found {error['input']!r}"
 

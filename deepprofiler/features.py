@@ -66,6 +66,25 @@ class Origin:
     dropped: tuple[tuple[str, str, str], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
+    def to_text(self) -> str:
+        """Everything as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Origin:
+        """Read what :meth:`to_text` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The text is something else.
+        """
+        values = json.loads(text)
+        for name in ("names", "channels"):
+            values[name] = tuple(values[name])
+        values["dropped"] = tuple(tuple(cell) for cell in values["dropped"])
+        return cls(**values)
+
 
 @dataclass(frozen=True)
 class WellFeatures:
@@ -87,7 +106,7 @@ def write_well(path: Path, well: WellFeatures) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
-        file.attrs["origin"] = json.dumps(asdict(well.origin))
+        file.attrs["origin"] = well.origin.to_text()
         file.create_dataset("features", data=well.features.astype(np.float32, copy=False))
         group = file.create_group("cells")
         for number, (name, column) in enumerate(well.cells.items()):
@@ -155,11 +174,7 @@ def _origin(file: h5py.File) -> Origin:
                 f"{file.filename} has format version {version}; this program reads up to "
                 f"{VERSION}: use a newer release"
             )
-        values = json.loads(file.attrs["origin"])
-        for name in ("names", "channels"):
-            values[name] = tuple(values[name])
-        values["dropped"] = tuple(tuple(cell) for cell in values["dropped"])
-        return Origin(**values)
+        return Origin.from_text(file.attrs["origin"])
     except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{file.filename} is damaged ({error}); delete it and profile again"

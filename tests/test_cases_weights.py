@@ -6,7 +6,9 @@ import json
 import shutil
 import socket
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import h5py
 import keras
@@ -195,6 +197,7 @@ def test_wts_02_what_is_no_weight_file(base):
     answer = run(base, "profile")
     assert answer.code == 2
     assert f"{FILE} does not exist" in answer.text
+    assert "it is last, best, imagenet, random, or the name of a file" in answer.text
 
 
 class TestBeginning:
@@ -288,6 +291,25 @@ def test_a_server_that_never_answers(tmp_path, monkeypatch):
         with pytest.raises(pretrained.DataError, match=r"a\.h5 cannot be downloaded"):
             pretrained.fetch(address)
         assert time.monotonic() - start < 5
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_a_download_that_breaks_off(tmp_path, monkeypatch):
+    class Half(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"half")
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with HTTPServer(("127.0.0.1", 0), Half) as server:
+        Thread(target=server.handle_request).start()
+        with pytest.raises(pretrained.DataError, match=r"downloaded \(the connection broke off\)"):
+            pretrained.fetch(f"http://127.0.0.1:{server.server_port}/models/a.h5")
     assert not list(tmp_path.rglob("*.h5"))
 
 

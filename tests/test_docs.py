@@ -21,7 +21,7 @@ from command import command
 from deepprofiler import cli, legacy
 from deepprofiler.config import Config
 from deepprofiler.features import Origin, WellFeatures, write_well
-from deepprofiler.profiling import Profiles
+from deepprofiler.profiling import Chain, Profiles, Standardize
 from deepprofiler.registry import discover
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -206,6 +206,8 @@ def finished(tmp_path, monkeypatch) -> Path:
     for name in ("wells", "wells-unnormalized"):
         profiles.write(results / "profiles" / f"{name}.parquet")
     profiles.write(tmp_path / "my-wells.csv")
+    Chain([Standardize()]).fit(profiles).save(results / "profiles" / "normalization.npz")
+    profiles.write(tmp_path / "new-wells.parquet")
     path = results / "features" / "P1" / "A01.h5"
     path.parent.mkdir(parents=True)
     cells = pd.DataFrame({"site": ["1", "1"], "cell": [0, 1], "x": [4.0, 5], "y": [6.0, 7]})
@@ -249,3 +251,4 @@ def test_python_of_the_pages_runs(finished, page):
         assert np.load(finished / "npz/P1/A01/1.npz")["features"].shape == (2, 4)
         done = Profiles.read(finished / "my-wells-tvn.parquet")
         assert done.names == ["tvn_0", "tvn_1", "tvn_2", "tvn_3"]
+        assert len(Profiles.read(finished / "new-wells-normalized.parquet")) == 24

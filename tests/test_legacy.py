@@ -396,6 +396,21 @@ def test_what_would_give_other_results_is_refused(key, value):
         config_file.parse(values, "config.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.model.lr_schedule", {"epoch": [1, 2], "lr": [0.1]}, "train.schedule: it needs a"),
+        ("train.model.lr_schedule", {"epoch": 1, "lr": 0.1}, "train.schedule: it needs a `name`"),
+        ("train.model.name", ["resnet"], r"train.model.name: .*string; found \['resnet'\]"),
+    ],
+)
+def test_values_of_another_kind_are_refused(key, value, said):
+    values = copy.deepcopy(ORIGINAL)
+    put(values, key, value)
+    with pytest.raises(ConfigError, match=f"1 problem.*\n  {said}"):
+        config_file.parse(values, "config.json")
+
+
 def test_own_configs_are_not_taken_for_the_originals():
     assert not legacy.is_original({})
     assert not legacy.is_original(Config().model_dump())

@@ -18,6 +18,7 @@ from deepprofiler.learning.checkpoint import Checkpoint
 from deepprofiler.learning.device import set_seed
 from deepprofiler.learning.fit import fit
 from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.history import History
 from deepprofiler.learning.network import Network, require_network
 from deepprofiler.learning.recipe import Recipe
 from deepprofiler.learning.sampling import Cells
@@ -230,31 +231,48 @@ class TestCropGenerators:
         np.testing.assert_array_equal(labels, before, err_msg="changed in place")
 
     def test_trains(self, generator: Any, cells: Cells, tmp_path: Path) -> None:
-        """Cells of three classes that differ in brightness, through the whole of training."""
-        rng = np.random.default_rng(0)
-        stored = rng.integers(0, 60, (len(cells), 8, 8, 2), dtype=np.uint8)
-        stored[cells.row] += (60 * cells.label[:, np.newaxis, np.newaxis, np.newaxis]).astype("u1")
-        low, high = np.zeros((len(cells), 2), "f"), np.full((len(cells), 2), 255, "f")
-        width = generator.draw(cells, 1, np.random.default_rng(1)).shape[1]
-        crops = np.zeros((1, width, 8, 8, 2), np.float32)
-        labels = np.zeros((1, width, CLASSES), np.float32)
-        x, _ = generator.combine(crops, labels, np.zeros(2, np.int32))
-        history = fit(
-            small_network(sequence=len(x.shape) == 5),
-            generator,
-            gather=lambda rows: (stored[rows], low[rows], high[rows]),
-            training=cells,
-            validation=cells,
-            classes=["a", "b", "c"],
-            look=Look(8, "none", Augmentation(shift=0)),
-            recipe=Recipe(epochs=3, steps=8, batch_size=16, optimizer="adam", learning_rate=0.05),
-            about={},
-            last=tmp_path / "last.h5",
-            best=tmp_path / "best.h5",
-            figures=tmp_path / "history.csv",
-            logs=tmp_path / "logs",
-        )
+        history, _ = trained(generator, cells, tmp_path, epochs=3)
         assert history.epochs[-1]["val_loss"] < history.epochs[0]["val_loss"]
+
+    def test_goes_on_as_if_nothing_had_happened(
+        self, generator: Any, cells: Cells, tmp_path: Path
+    ) -> None:
+        """What a generator kept from epoch to epoch would be lost here."""
+        _, whole = trained(generator, cells, tmp_path / "whole", epochs=2)
+        trained(generator, cells, tmp_path / "parts", epochs=1)
+        history, parts = trained(type(generator)(), cells, tmp_path / "parts", epochs=2)
+        assert history.resumed == 1
+        for one, other in zip(whole.train.weights, parts.train.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def trained(generator: Any, cells: Cells, folder: Path, epochs: int) -> tuple[History, Network]:
+    """Cells of three classes that differ in brightness, through the whole of training."""
+    rng = np.random.default_rng(0)
+    stored = rng.integers(0, 60, (len(cells), 8, 8, 2), dtype=np.uint8)
+    stored[cells.row] += (60 * cells.label[:, np.newaxis, np.newaxis, np.newaxis]).astype("u1")
+    low, high = np.zeros((len(cells), 2), "f"), np.full((len(cells), 2), 255, "f")
+    width = generator.draw(cells, 1, np.random.default_rng(1)).shape[1]
+    crops = np.zeros((1, width, 8, 8, 2), np.float32)
+    labels = np.zeros((1, width, CLASSES), np.float32)
+    x, _ = generator.combine(crops, labels, np.zeros(2, np.int32))
+    network = small_network(sequence=len(x.shape) == 5)
+    history = fit(
+        network,
+        generator,
+        gather=lambda rows: (stored[rows], low[rows], high[rows]),
+        training=cells,
+        validation=cells,
+        classes=["a", "b", "c"],
+        look=Look(8, "none", Augmentation(shift=0)),
+        recipe=Recipe(epochs=epochs, steps=8, batch_size=16, optimizer="adam", learning_rate=0.05),
+        about={},
+        last=folder / "last.h5",
+        best=folder / "best.h5",
+        figures=folder / "history.csv",
+        logs=folder / "logs",
+    )
+    return history, network
 
 
 def small_network(*, sequence: bool) -> Network:

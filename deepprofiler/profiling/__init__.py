@@ -4,48 +4,78 @@ Numbers in, numbers out: nothing here knows of a project, a config or a path.
 """
 
 from deepprofiler.profiling.aggregate import (
-    WellMeans,
+    WellProfiles,
     cell_count_profiles,
     flag_small_wells,
     group_means,
+    group_medians,
 )
 from deepprofiler.profiling.chain import Chain, make_chain
+from deepprofiler.profiling.compare import difference
+from deepprofiler.profiling.correct import CellCount, WellPosition
 from deepprofiler.profiling.evaluate import (
     Accuracy,
     gene_accuracy,
+    k_nearest_accuracy,
     nsc,
     nscb,
     replicate_accuracy,
 )
+from deepprofiler.profiling.joint import Harmony, RankNormal
+from deepprofiler.profiling.links import Enrichment, enrichment
+from deepprofiler.profiling.measure import Measure
+from deepprofiler.profiling.mixing import silhouette
 from deepprofiler.profiling.moments import CellMoments, Moments
 from deepprofiler.profiling.neighbours import nearest_profiles
-from deepprofiler.profiling.normalize import Standardize
+from deepprofiler.profiling.normalize import Robust, Standardize
+from deepprofiler.profiling.precision import precision_recall
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.replication import Replicating, percent_replicating
 from deepprofiler.profiling.resampling import bootstrap, clopper_pearson, shuffled
 from deepprofiler.profiling.retrieval import AveragePrecision, mean_average_precision
+from deepprofiler.profiling.sphering import Sphering
 from deepprofiler.profiling.tvn import TVN
+from deepprofiler.profiling.tvn_variants import AuthorsTVN, EfaarTVN
 
 __all__ = [
     "TVN",
     "Accuracy",
+    "AuthorsTVN",
     "AveragePrecision",
+    "CellCount",
     "CellMoments",
     "Chain",
+    "EfaarTVN",
+    "Enrichment",
+    "Harmony",
+    "Measure",
     "Moments",
     "Profiles",
+    "RankNormal",
+    "Replicating",
+    "Robust",
+    "Sphering",
     "Standardize",
-    "WellMeans",
+    "WellPosition",
+    "WellProfiles",
     "bootstrap",
     "cell_count_profiles",
     "clopper_pearson",
+    "difference",
+    "enrichment",
     "flag_small_wells",
     "gene_accuracy",
     "group_means",
+    "group_medians",
+    "k_nearest_accuracy",
     "make_chain",
     "mean_average_precision",
     "nearest_profiles",
     "nsc",
     "nscb",
+    "percent_replicating",
+    "precision_recall",
     "replicate_accuracy",
     "shuffled",
+    "silhouette",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
+from deepprofiler.profiling.measure import Measure
 from deepprofiler.profiling.neighbours import (
     Metric,
     Similarity,
@@ -20,31 +21,26 @@ from deepprofiler.profiling.neighbours import (
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
 from deepprofiler.profiling.tables import spoken
+from deepprofiler.profiling.votes import random_vote, vote
 
 
-@dataclass(frozen=True)
-class Accuracy:
+@dataclass(frozen=True, kw_only=True)
+class Accuracy(Measure):
     """Result of a nearest-neighbour evaluation.
+
+    Its value is the share of the n units whose nearest neighbour, or most of whose nearest
+    neighbours, have their label; ties by expectation. Chance is the value expected if each query's
+    neighbours were drawn from its allowed ones.
 
     Attributes
     ----------
-    name : str
-        ``NSC``, ``NSCB``, ``replicate accuracy`` or ``gene accuracy``.
-    value : float
-        Share of the n units whose nearest neighbour has their label; ties by expectation.
-    n, total : int
-        Units that count; units there are, controls aside.
     chance : float
-        The value expected if each query's neighbour were drawn from its allowed ones.
-    exact : Interval
-        Clopper–Pearson, as if units were independent.
-    by_compound : Interval
-        Bootstrap over compounds (or what stands for them) of the fixed outcomes.
-    metric : str
+    exact, by_compound : Interval
     queries : DataFrame
         One row per query that counts: ``row`` (in the profiles), ``unit``, ``label``,
-        ``neighbour`` (row of the first nearest), ``predicted`` (its label), ``similarity``,
-        ``tied`` (how many are equally near), ``right`` (0 … 1).
+        ``neighbour`` (row of the nearest; of the equally near, the first of another label if there
+        is one), ``nearest`` and ``nearest_label`` (its unit and label), ``similarity``, ``tied``
+        (how many are equally near), ``predicted`` (the likeliest label), ``right`` (0 … 1).
     units : DataFrame
         One row per unit that counts: ``unit`` (a row number where each row is one), ``label``,
         ``cluster``, ``queries``, ``right``.
@@ -52,23 +48,15 @@ class Accuracy:
         One row per unit that does not count: ``unit``, ``label``, ``reason``.
     votes : DataFrame
         How many ``units`` of a ``label`` were ``predicted`` as which; adds up to n.
-    notes : tuple of str
-        What was left out and what to beware of, in sentences.
     """
 
-    name: str
-    value: float
-    n: int
-    total: int
     chance: float
     exact: Interval
     by_compound: Interval
-    metric: str
     queries: pd.DataFrame
     units: pd.DataFrame
     left_out: pd.DataFrame
     votes: pd.DataFrame
-    notes: tuple[str, ...]
 
     @property
     def confusion(self) -> pd.DataFrame:
@@ -77,12 +65,15 @@ class Accuracy:
             index="label", columns="predicted", values="units", aggfunc="sum", fill_value=0.0
         )
 
-    def __str__(self) -> str:
-        return (
-            f"{self.name} {self.value:.3f} of {self.n} (95 % interval {self.exact.low:.2f} to "
-            f"{self.exact.high:.2f}, over compounds {self.by_compound.low:.2f} to "
-            f"{self.by_compound.high:.2f}; chance {self.chance:.3f}; {self.metric})"
-        )
+    @property
+    def wrong(self) -> pd.DataFrame:
+        """Queries that are not wholly right, the most similar first.
+
+        Columns ``unit``, ``label``, ``nearest``, ``nearest_label``, ``similarity``, ``right``.
+        """
+        columns = ["unit", "label", "nearest", "nearest_label", "similarity", "right"]
+        found = self.queries.loc[self.queries["right"] < 1, columns]
+        return found.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
 
 
 def nearest_neighbour_accuracy(
@@ -94,10 +85,11 @@ def nearest_neighbour_accuracy(
     unit: str | None,
     cluster: str,
     controls: np.ndarray | None,
+    k: int = 1,
     metric: Metric = "cosine",
     seed: int = 0,
 ) -> Accuracy:
-    """Share of units whose nearest allowed neighbour has the same label.
+    """Share of units whose nearest allowed neighbour, or most of k, have the same label.
 
     Parameters
     ----------
@@ -114,6 +106,8 @@ def nearest_neighbour_accuracy(
         Column that the bootstrap draws by.
     controls : ndarray of bool, (n,), or None
         Rows that are neither queries nor neighbours.
+    k : int
+        How many neighbours vote; see :func:`~deepprofiler.profiling.votes.vote`.
     metric, seed
         As for :func:`~deepprofiler.profiling.evaluate.nsc`.
 
@@ -122,6 +116,8 @@ def nearest_neighbour_accuracy(
     DataError
         As for :func:`~deepprofiler.profiling.evaluate.nsc`.
     """
+    if k < 1:
+        raise ValueError(f"k={k}; at least one neighbour votes")
     codes, labels = codes_of(profiles, label)
     keys = [codes_of(profiles, column)[0] for column in differ]
     clusters = profiles.values(cluster)
@@ -141,9 +137,12 @@ def nearest_neighbour_accuracy(
             continue
         scores = np.where(allowed, similarity.block(block, rows), -np.inf)
         tied = scores == scores.max(axis=1, keepdims=True)
-        first = rows[tied.argmax(axis=1)]
-        shares = tied / tied.sum(axis=1, keepdims=True)
+        # Of the equally near, one of another label is shown, so that what went wrong can be seen.
+        shown = np.where((tied & ~same).any(axis=1, keepdims=True), tied & ~same, tied)
+        first = rows[shown.argmax(axis=1)]
         flat &= bool((tied == allowed).all())
+        cast = vote(scores, codes[rows], len(labels), k)
+        query = np.arange(len(block))
         parts.append(
             pd.DataFrame(
                 {
@@ -151,21 +150,21 @@ def nearest_neighbour_accuracy(
                     "unit": units[block],
                     "label": labels[codes[block]],
                     "neighbour": first,
-                    "predicted": labels[codes[first]],
+                    "nearest": units[first],
+                    "nearest_label": labels[codes[first]],
+                    "predicted": labels[cast.argmax(axis=1)],
                     "similarity": scores.max(axis=1),
                     "tied": tied.sum(axis=1),
-                    "right": (shares * same).sum(axis=1),
-                    "chance": same.sum(axis=1) / allowed.sum(axis=1),
+                    "right": cast[query, codes[block]],
+                    "chance": random_vote(allowed, same, codes[rows], k),
                 }
             )
         )
-        query, candidate = np.nonzero(tied)
-        cast = np.bincount(
-            query * len(labels) + codes[rows[candidate]], weights=shares[query, candidate]
-        )
-        query, code = np.divmod(np.flatnonzero(cast), len(labels))
+        query, code = np.nonzero(cast)
         votes.append(
-            pd.DataFrame({"row": block[query], "predicted": labels[code], "share": cast[cast > 0]})
+            pd.DataFrame(
+                {"row": block[query], "predicted": labels[code], "share": cast[query, code]}
+            )
         )
     if not parts:
         rule = f"that differs in {' and '.join(differ)}" if differ else "beside itself"
@@ -199,6 +198,8 @@ def nearest_neighbour_accuracy(
         value=float(right.mean()),
         n=n,
         total=n + len(left_out),
+        unit=f"{spoken(unit)}s" if unit else "profiles",
+        null="neighbours drawn at random from the allowed profiles",
         chance=float(counted["chance"].mean()),
         exact=clopper_pearson(min(float(right.sum()), n), n),
         by_compound=bootstrap(right, counted["cluster"].to_numpy(), seed=seed),

@@ -1,4 +1,4 @@
-"""What every normalizer is: an affine map of the features for each group of profiles.
+"""Affine maps of the features, one for each group of profiles.
 
 Since the maps are affine, the mean of mapped cells is the mapped mean, and the moments of cells
 can be passed through a chain without reading the cells again.
@@ -6,14 +6,14 @@ can be passed through a chain without reading the cells again.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments, Moments
+from deepprofiler.profiling.normalizer import Normalizer
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tables import spoken
 
@@ -40,61 +40,25 @@ class AffineMap:
         return Moments(moments.n, self(moments.mean), scatter)
 
 
-class Normalizer(ABC):
-    """Fitted on some profiles, applied to others.
+class Affine(Normalizer):
+    """A normalizer that is an affine map of the features for each group of profiles.
 
     Attributes
     ----------
-    names_in_, names_ : list of str
-        Features expected, and features given.
     columns_ : ndarray of int, (E,)
         Which of the expected features are used.
     group_ : str or None
         Column of metadata that decides the map; None: one map for all.
     maps_ : dict
         The map of each value of that column, under ``""`` where there is one for all.
-    left_out_ : dict
-        From a feature that is left out to the reason.
-    notes_ : list of str
-        What the fit did, in sentences: reference, n, d, rank, what was left out.
     """
 
-    names_in_: list[str]
-    names_: list[str]
     columns_: np.ndarray
     group_: str | None
     maps_: dict[Any, AffineMap]
-    left_out_: dict[str, str]
-    notes_: list[str]
-
-    @abstractmethod
-    def fit(
-        self,
-        profiles: Profiles,
-        *,
-        controls: np.ndarray | None = None,
-        cells: CellMoments | None = None,
-    ) -> Self:
-        """Learn the maps.
-
-        Parameters
-        ----------
-        profiles : Profiles
-            Well profiles that may take part in a fit: those with enough cells.
-        controls : ndarray of bool, (n,), optional
-            Which of them are negative controls. None: all of them.
-        cells : CellMoments, optional
-            Moments of the negative controls' cells, in the same features.
-        """
 
     def transform(self, profiles: Profiles) -> Profiles:
-        """Return the profiles in normalized features, (n, E) float64.
-
-        Raises
-        ------
-        DataError
-            The features are not those of the fit, or a group took no part in it.
-        """
+        """Return the profiles in normalized features; see :class:`Normalizer`."""
         self._check_names(profiles.names)
         features = np.empty((len(profiles), len(self.names_)))
         for key, rows in profiles.groups([self.group_] if self.group_ else []):
@@ -116,6 +80,32 @@ class Normalizer(ABC):
             mapped.groups[key] = self._map(value).moments(chosen)
         return mapped
 
+    def covers(self, profiles: Profiles) -> np.ndarray:
+        """Tell which profiles are of groups that took part in the fit, (n,) bool."""
+        if self.group_ is None:
+            return np.ones(len(profiles), bool)
+        return np.array([value in self.maps_ for value in profiles.values(self.group_)], bool)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the maps; see :class:`Normalizer`."""
+        maps = list(self.maps_.values())
+        facts = {"group": self.group_, "keys": list(self.maps_)}
+        return facts, {
+            "columns": self.columns_,
+            "matrix": np.stack([one.matrix for one in maps]),
+            "offset": np.stack([one.offset for one in maps]),
+        }
+
+    def restore(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take the maps that :meth:`state` gave."""
+        self.group_, self.columns_ = facts["group"], arrays["columns"]
+        self.maps_ = {
+            key: AffineMap(matrix, offset)
+            for key, matrix, offset in zip(
+                facts["keys"], arrays["matrix"], arrays["offset"], strict=True
+            )
+        }
+
     def _map(self, value: Any) -> AffineMap:
         if value not in self.maps_:
             group = f"{spoken(self.group_ or '')} {value!r}"
@@ -125,11 +115,3 @@ class Normalizer(ABC):
                 "the fit. Lower min_cells, or leave the group out"
             )
         return self.maps_[value]
-
-    def _check_names(self, names: list[str]) -> None:
-        if not hasattr(self, "maps_"):
-            raise DataError(f"{type(self).__name__} is not fitted; call fit first")
-        if names != self.names_in_:
-            differ = sorted(set(names) ^ set(self.names_in_))
-            what = f"{len(differ)} differ, such as {differ[0]}" if differ else "the order differs"
-            raise DataError(f"these are not the features of the fit: {what}")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.profiles import Profiles
 
 Weight = Literal["cells", "wells"]
+Statistic = Literal["mean", "median", "site-medians"]
 
 
-class WellMeans:
-    """Gathers the mean profile of one well after the other; the cells are not kept.
+class WellProfiles:
+    """Gathers the profile of one well after the other; the cells are not kept.
 
     Parameters
     ----------
@@ -23,15 +25,26 @@ class WellMeans:
         D feature names.
     count : str
         Column of metadata that takes the number of cells.
+    statistic : {"mean", "median", "site-medians"}
+        Over the cells of a well, feature by feature; ``site-medians`` is the mean of the medians
+        of its sites, as in the original's handbook, so that a site with few cells counts as much.
     """
 
-    def __init__(self, names: Sequence[str], count: str) -> None:
+    def __init__(self, names: Sequence[str], count: str, statistic: Statistic = "mean") -> None:
+        if statistic not in get_args(Statistic):
+            raise ValueError(f"statistic={statistic!r}; choose {', '.join(get_args(Statistic))}")
         self.names = list(names)
         self.count = count
+        self.statistic = statistic
         self._metadata: list[dict[str, Any]] = []
-        self._means: list[np.ndarray] = []
+        self._profiles: list[np.ndarray] = []
 
-    def add(self, metadata: Mapping[str, Any], features: np.ndarray) -> int:
+    def add(
+        self,
+        metadata: Mapping[str, Any],
+        features: np.ndarray,
+        sites: npt.ArrayLike | None = None,
+    ) -> int:
         """Add a well.
 
         Parameters
@@ -40,23 +53,37 @@ class WellMeans:
             The well's columns of metadata.
         features : ndarray, (N, D)
             Its cells; N may be 0.
+        sites : array_like, (N,), optional
+            The site of each cell; needed for ``site-medians``.
 
         Returns
         -------
         int
             Number of cells left out since a feature of theirs is not finite; they are in neither
-            mean nor count.
+            profile nor count.
         """
         if features.shape[1:] != (len(self.names),):
             raise DataError(
                 f"a well holds features of shape {features.shape}, where others have "
                 f"{len(self.names)} features: profile all wells with the same layers ({metadata})"
             )
-        good = features[np.isfinite(features).all(axis=1)]
+        finite = np.isfinite(features).all(axis=1)
+        good = features[finite]
         self._metadata.append({**metadata, self.count: len(good)})
         if len(good):
-            self._means.append(good.mean(axis=0, dtype=np.float64))
+            own = None if sites is None else np.asarray(sites)[finite]
+            self._profiles.append(self._profile(good, own))
         return len(features) - len(good)
+
+    def _profile(self, features: np.ndarray, sites: np.ndarray | None) -> np.ndarray:
+        if self.statistic == "mean":
+            return features.mean(axis=0, dtype=np.float64)
+        if self.statistic == "median":
+            return np.asarray(np.median(features, axis=0), np.float64)
+        if sites is None:
+            raise ValueError("site-medians needs the site of each cell")
+        medians = [np.median(features[sites == site], axis=0) for site in pd.unique(sites)]
+        return np.asarray(np.mean(medians, axis=0, dtype=np.float64))
 
     def finish(self) -> tuple[Profiles, pd.DataFrame]:
         """Return what was gathered.
@@ -71,8 +98,8 @@ class WellMeans:
         """
         table = pd.DataFrame(self._metadata)
         filled = table[table[self.count] > 0] if len(table) else table
-        means = np.stack(self._means) if self._means else np.zeros((0, len(self.names)))
-        return Profiles(filled, means, self.names), table
+        features = np.stack(self._profiles) if self._profiles else np.zeros((0, len(self.names)))
+        return Profiles(filled, features, self.names), table
 
 
 def flag_small_wells(profiles: Profiles, *, count: str, minimum: int, flag: str) -> Profiles:
@@ -126,14 +153,55 @@ def group_means(
     DataError
         There are no profiles, a column is missing or a count is not a number above 0.
     """
+    return _grouped(profiles, by, count, members, weight, _weighted_mean)
+
+
+def group_medians(
+    profiles: Profiles,
+    by: Sequence[str],
+    *,
+    count: str,
+    members: str,
+    weight: Weight = "cells",
+) -> Profiles:
+    """Median profile of each group of wells, feature by feature.
+
+    Parameters
+    ----------
+    profiles, by, count, members
+        As for :func:`group_means`.
+    weight : {"cells", "wells"}
+        With cells, each well counts as often as it has cells: a weighted median of wells, which is
+        not the median of the cells themselves.
+
+    Returns
+    -------
+    Profiles
+        As from :func:`group_means`.
+
+    Raises
+    ------
+    DataError
+        As :func:`group_means`.
+    """
+    return _grouped(profiles, by, count, members, weight, _weighted_median)
+
+
+def _grouped(
+    profiles: Profiles,
+    by: Sequence[str],
+    count: str,
+    members: str,
+    weight: Weight,
+    center: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Profiles:
+    """Groups of wells, each by the center of its features (n, D) with weights (n,)."""
     if not len(profiles):
         raise DataError("there are no profiles to aggregate: no well has cells")
     counts = _counts(profiles, count)
     weights = counts if weight == "cells" else np.ones(len(profiles))
     groups = profiles.groups(by)
-    means = np.stack(
-        [np.average(profiles.features[rows], axis=0, weights=weights[rows]) for _, rows in groups]
-    )
+    centers = np.stack([center(profiles.features[rows], weights[rows]) for _, rows in groups])
     first = np.array([rows[0] for _, rows in groups])
     number = np.empty(len(profiles), dtype=np.intp)
     for position, (_, rows) in enumerate(groups):
@@ -146,7 +214,23 @@ def group_means(
     table = profiles.metadata.iloc[first][kept].reset_index(drop=True)
     table[count] = np.bincount(number, weights=counts).astype(np.int64)
     table[members] = np.bincount(number)
-    return Profiles(table, means, profiles.names)
+    return Profiles(table, centers, profiles.names)
+
+
+def _weighted_mean(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.average(features, axis=0, weights=weights)
+
+
+def _weighted_median(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Middle of where half of the weight lies below and half above, by feature."""
+    order = np.argsort(features, axis=0)
+    ranked = np.take_along_axis(features, order, axis=0)
+    below = np.cumsum(weights[order], axis=0)
+    half = below[-1] / 2
+    low = (below >= half).argmax(axis=0)
+    high = (below > half).argmax(axis=0)
+    columns = np.arange(features.shape[1])
+    return (ranked[low, columns] + ranked[high, columns]) / 2
 
 
 def cell_count_profiles(profiles: Profiles, *, count: str) -> Profiles:

@@ -5,18 +5,38 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from deepprofiler.errors import ConfigError
-from deepprofiler.profiling.affine import Normalizer
+from deepprofiler.profiling.correct import CellCount, WellPosition
+from deepprofiler.profiling.joint import Harmony, RankNormal
 from deepprofiler.profiling.moments import CellMoments
-from deepprofiler.profiling.normalize import Standardize
+from deepprofiler.profiling.normalize import Robust, Standardize
+from deepprofiler.profiling.normalizer import Normalizer
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.saved import read_steps, write_steps
+from deepprofiler.profiling.sphering import Sphering
 from deepprofiler.profiling.tvn import TVN
+from deepprofiler.profiling.tvn_variants import AuthorsTVN, EfaarTVN
 
-NORMALIZERS: dict[str, type[Normalizer]] = {"standardize": Standardize, "tvn": TVN}
+NORMALIZERS: dict[str, type[Normalizer]] = {
+    kind.name: kind
+    for kind in (
+        Standardize,
+        Robust,
+        RankNormal,
+        Sphering,
+        TVN,
+        AuthorsTVN,
+        EfaarTVN,
+        Harmony,
+        WellPosition,
+        CellCount,
+    )
+}
 
 
 class Chain:
@@ -53,12 +73,38 @@ class Chain:
         return profiles
 
     def covers(self, profiles: Profiles) -> np.ndarray:
-        """Which profiles are of plates and batches that took part in the fit, (n,) bool."""
+        """Which profiles can be transformed, such as those of plates in the fit, (n,) bool."""
         known = np.ones(len(profiles), bool)
         for step in self.steps:
-            if step.group_ is not None:
-                known &= np.isin(profiles.values(step.group_).astype(str), list(step.maps_))
+            known &= step.covers(profiles)
         return known
+
+    def save(self, path: Path) -> None:
+        """Write the fitted steps to one ``.npz`` file; an interrupted write leaves no file.
+
+        The file holds arrays and text, nothing that runs code when it is read: each step's name,
+        parameters, reference and its n, features in, given and left out, notes, and its maps.
+
+        Raises
+        ------
+        DataError
+            A step is not fitted.
+        """
+        write_steps(path, self.steps)
+
+    @classmethod
+    def load(cls, path: Path) -> Chain:
+        """Read a chain that was saved, to apply it to other profiles.
+
+        Steps that know the profiles of their fit alone (``rank-normal``, ``harmony``) are read,
+        but refuse to transform any; ``well-position`` refuses plates that were not in its fit.
+
+        Raises
+        ------
+        DataError
+            The file is missing, damaged or of another kind.
+        """
+        return cls(read_steps(path, NORMALIZERS))
 
     @property
     def notes_(self) -> list[str]:
@@ -71,22 +117,29 @@ class Chain:
         return {name: why for step in self.steps for name, why in step.left_out_.items()}
 
 
-def make_chain(steps: Iterable[tuple[str, Mapping[str, Any]]], *, plate: str, batch: str) -> Chain:
+def make_chain(
+    steps: Iterable[tuple[str, Mapping[str, Any]]],
+    *,
+    plate: str,
+    batch: str,
+    well: str | None = None,
+    count: str | None = None,
+) -> Chain:
     """Build a chain from names and parameters, as a config gives them.
 
     Parameters
     ----------
     steps : iterable of (str, mapping)
         Names of :data:`NORMALIZERS` and their parameters.
-    plate, batch : str
-        Columns of metadata, given to the steps that take them.
+    plate, batch, well, count : str
+        Columns of metadata, given to the steps that take them; the last two may be unknown.
 
     Raises
     ------
     ConfigError
         A name or a parameter does not exist, or a parameter's value cannot be used.
     """
-    columns = {"plate": plate, "batch": batch}
+    columns = {"plate": plate, "batch": batch, "well": well, "count": count}
     made = []
     for name, params in steps:
         if name not in NORMALIZERS:
@@ -97,7 +150,7 @@ def make_chain(steps: Iterable[tuple[str, Mapping[str, Any]]], *, plate: str, ba
         unknown = [key for key in params if key not in known]
         if unknown:
             raise ConfigError(f"{name} has no parameter {unknown[0]}; it has: {', '.join(known)}")
-        given = {key: value for key, value in columns.items() if key in known}
+        given = {key: value for key, value in columns.items() if key in known and value is not None}
         try:
             made.append(NORMALIZERS[name](**{**given, **params}))
         except (TypeError, ValueError) as error:

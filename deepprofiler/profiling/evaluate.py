@@ -1,7 +1,7 @@
 """Do nearest neighbours share mechanism, treatment or gene? NSC, NSCB and the paper's Table 1.
 
-All four are one question: of a profile's nearest allowed neighbour, is the label the same? They
-differ in the label, in what a neighbour must not share, and in the unit that is counted.
+All are one question: has a profile's nearest allowed neighbour, or have most of the k nearest, the
+same label? They differ in the label, in what a neighbour must not share, and in what is counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def nsc(
         Columns of metadata. Rows with a blank mechanism are neither queries nor neighbours.
     controls : ndarray of bool, (n,), or None
         Negative controls: neither queries nor neighbours.
-    metric : {"cosine", "euclidean"}
+    metric : {"cosine", "correlation", "euclidean"}
     seed : int
         Of the bootstrap.
 
@@ -104,6 +104,53 @@ def nscb(
         unit=treatment,
         cluster=compound,
         controls=controls,
+        metric=metric,
+        seed=seed,
+    )
+
+
+def k_nearest_accuracy(
+    profiles: Profiles,
+    *,
+    k: int = 5,
+    treatment: str,
+    compound: str,
+    mechanism: str,
+    controls: np.ndarray | None,
+    metric: Metric = "cosine",
+    seed: int = 0,
+) -> Accuracy:
+    """Leave-one-compound-out k-NN: the mechanism most of the k nearest of other compounds have.
+
+    Parameters
+    ----------
+    profiles : Profiles
+        One row per treatment; of several, the results are averaged.
+    k : int
+        How many neighbours vote; fewer where fewer are allowed. One is :func:`nsc`.
+    treatment, compound, mechanism, controls, metric, seed
+        As for :func:`nsc`.
+
+    Returns
+    -------
+    Accuracy
+        Neighbours that are equally near at the k-th place, and mechanisms with equally many votes,
+        count by expectation.
+
+    Raises
+    ------
+    DataError
+        As for :func:`nsc`.
+    """
+    return nearest_neighbour_accuracy(
+        profiles,
+        name=f"{k}-NN",
+        label=mechanism,
+        differ=[compound],
+        unit=treatment,
+        cluster=compound,
+        controls=controls,
+        k=k,
         metric=metric,
         seed=seed,
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.profiles import Profiles
 
-Metric = Literal["cosine", "euclidean"]
+Metric = Literal["cosine", "correlation", "euclidean"]
 BLOCK = 512
 """Queries compared at a time, so that memory grows with n and not with n²."""
 
@@ -19,34 +19,42 @@ BLOCK = 512
 class Similarity:
     """Similarities of n profiles, block by block; larger is more alike.
 
-    Cosine similarity, or the negative Euclidean distance. Both are rounded to ten digits (of 1, or
-    of the longest vector), so that equal profiles tie whatever the order of a sum was.
+    Cosine similarity, Pearson's correlation over the features, or the negative Euclidean distance.
+    All are rounded to ten digits (of 1, or of the longest vector), so that equal profiles tie
+    whatever the order of a sum was.
 
     Parameters
     ----------
     profiles : Profiles
     rows : ndarray of int, (m,)
         The profiles that take part; only these are checked.
-    metric : {"cosine", "euclidean"}
+    metric : {"cosine", "correlation", "euclidean"}
 
     Raises
     ------
     DataError
-        A value is not finite, or a vector is all zero under cosine, which has no angle.
+        A value is not finite; or a vector is all zero under cosine, or all the same under
+        correlation, so that it has no angle.
     """
 
     def __init__(self, profiles: Profiles, rows: np.ndarray, metric: Metric) -> None:
-        if metric not in ("cosine", "euclidean"):
-            raise ValueError(f"metric={metric!r}; choose cosine or euclidean")
+        if metric not in ("cosine", "correlation", "euclidean"):
+            raise ValueError(f"metric={metric!r}; choose cosine, correlation or euclidean")
         profiles.require_finite(rows)
         vectors = np.zeros(profiles.features.shape)
         vectors[rows] = profiles.features[rows]
+        if metric == "correlation":
+            constant = rows[np.ptp(vectors[rows], axis=1) == 0]
+            vectors[rows] -= vectors[rows].mean(axis=1, keepdims=True)
+            # The mean of equal numbers may differ from them in the last digit.
+            vectors[constant] = 0
         lengths = np.linalg.norm(vectors[rows], axis=1)
         zero = np.flatnonzero(lengths == 0)
-        if metric == "cosine":
+        if metric != "euclidean":
             if len(zero):
+                same = "zero" if metric == "cosine" else "the same"
                 raise DataError(
-                    f"{len(zero)} of {len(rows)} profiles are zero in every feature, so cosine "
+                    f"{len(zero)} of {len(rows)} profiles are {same} in every feature, so {metric} "
                     f"similarity is undefined; the first is {profiles.describe(rows[zero[0]])}. "
                     "Leave them out, or choose metric euclidean"
                 )
@@ -57,7 +65,7 @@ class Similarity:
 
     def block(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Similarities (q, c) of two lists of row numbers."""
-        if self.metric == "cosine":
+        if self.metric != "euclidean":
             return np.round(self._vectors[queries] @ self._vectors[candidates].T, 10)
         from scipy.spatial.distance import cdist
 
@@ -125,7 +133,7 @@ def nearest_profiles(
         Columns in which a neighbour must differ, such as the compound.
     count : int
         Neighbours of each; fewer where fewer are allowed.
-    metric : {"cosine", "euclidean"}
+    metric : {"cosine", "correlation", "euclidean"}
     shown : sequence of str
         Further columns to list; the neighbour's as ``neighbour_<column>``.
 
@@ -176,3 +184,12 @@ def treated(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:
     if controls.shape != (len(profiles),):
         raise ValueError(f"controls of shape {controls.shape} for {len(profiles)} profiles")
     return np.flatnonzero(~controls)
+
+
+def labelled(
+    profiles: Profiles, label: str, controls: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of a label (n,), and row numbers of those that have one and are no controls."""
+    codes, labels = codes_of(profiles, label)
+    rows = treated(profiles, controls)
+    return codes, rows[~blank(labels)[codes[rows]]]

@@ -1,13 +1,14 @@
-"""Standardization: every feature by its mean and spread."""
+"""Standardization: every feature by its own location and spread."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.affine import AffineMap, Normalizer
+from deepprofiler.profiling.affine import Affine, AffineMap
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tables import spoken
@@ -18,26 +19,36 @@ CONTROLS_PER_PLATE = 16
 LARGEST = 500.0
 """A standardized value beyond this is reported: its feature rules every similarity."""
 
+NORMAL = 1.482602218505602
+"""Standard deviation over median absolute deviation, in a normal distribution."""
 
-class Standardize(Normalizer):
-    """(x − mean) / standard deviation of every feature.
+Per = Literal["auto", "screen", "plate"]
+Of = Literal["controls", "all"]
+
+
+class PerFeature(Affine):
+    """(x − location) / spread of every feature.
 
     A feature without a spread, or with infinite values, in the reference of any group is
-    undefined: it is left out everywhere and listed. Missing values (NaN) are left out of mean and
-    deviation, stay missing, and are counted in the notes.
+    undefined: it is left out everywhere and listed. Missing values (NaN) are left out of location
+    and spread, stay missing, and are counted in the notes.
 
     Parameters
     ----------
     plate : str, optional
         Column of metadata with the plate.
     per : {"auto", "screen", "plate"}
-        ``screen``: over all wells given. ``plate``: on each plate's negative controls. ``auto``:
-        per plate where every plate has at least 16 negative controls, else over the screen.
+        ``screen``: one reference for all plates. ``plate``: each plate has its own. ``auto``: on
+        each plate's negative controls where every plate has at least 16, else on all wells of the
+        screen.
+    reference : {"controls", "all"}, optional
+        Negative controls, or all wells. None: controls of a plate, all wells of
+        a screen. ``auto`` chooses by itself.
 
     Attributes
     ----------
-    mean_, deviation_ : dict
-        Of each group (plate, or ``""`` for the screen), (E,); the deviation is divided by n.
+    location_, spread_ : dict
+        Of each group (plate, or ``""`` for the screen), (E,).
     n_ : dict
         Wells of each group's reference.
     largest_ : float
@@ -45,14 +56,23 @@ class Standardize(Normalizer):
     """
 
     def __init__(
-        self, *, plate: str | None = None, per: Literal["auto", "screen", "plate"] = "auto"
+        self, *, plate: str | None = None, per: Per = "auto", reference: Of | None = None
     ) -> None:
         if per not in ("auto", "screen", "plate"):
             raise ValueError(f"per={per!r}; choose auto, screen or plate")
+        if reference not in (None, "controls", "all"):
+            raise ValueError(f"reference={reference!r}; choose controls or all")
         if per == "plate" and plate is None:
             raise ValueError("per='plate' needs the name of the plate's column")
+        if per == "auto" and reference is not None:
+            raise ValueError("per='auto' chooses the reference by itself; give per as well")
         self.plate = plate
         self.per = per
+        self.reference = reference
+
+    @abstractmethod
+    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Location (D,), spread (D,) and why columns are undefined, from values (n, D)."""
 
     def fit(
         self,
@@ -61,7 +81,7 @@ class Standardize(Normalizer):
         controls: np.ndarray | None = None,
         cells: CellMoments | None = None,
     ) -> Self:
-        """Learn mean and deviation from wells; see :class:`Normalizer`.
+        """Learn location and spread from wells; see :class:`Normalizer`.
 
         Raises
         ------
@@ -70,15 +90,15 @@ class Standardize(Normalizer):
         """
         self.notes_ = []
         reference = self._reference(profiles, controls)
-        means, deviations, self.left_out_ = {}, {}, {}
+        locations, spreads, self.left_out_ = {}, {}, {}
         for key, rows in reference.items():
             where = f"{spoken(self.group_)} {key}" if self.group_ else "the screen"
             if len(rows) < 2:
                 raise DataError(
-                    f"standardize: {where} has {len(rows)} wells to fit on and needs 2 or more"
+                    f"{self.name}: {where} has {len(rows)} wells to fit on and needs 2 or more"
                 )
-            mean, deviation, undefined = _spread(profiles.features[rows].astype(np.float64))
-            means[key], deviations[key] = mean, deviation
+            values = profiles.features[rows].astype(np.float64)
+            locations[key], spreads[key], undefined = self._scale(values)
             for column, reason in undefined.items():
                 self.left_out_.setdefault(profiles.names[column], f"{reason} in {where}")
         self.n_ = {key: len(rows) for key, rows in reference.items()}
@@ -86,89 +106,157 @@ class Standardize(Normalizer):
         self.names_ = [name for name in profiles.names if name not in self.left_out_]
         if not self.names_:
             raise DataError(
-                f"standardize: none of {len(profiles.names)} features varies; the first: "
+                f"{self.name}: none of {len(profiles.names)} features varies; the first: "
                 f"{profiles.names[0]} is {self.left_out_[profiles.names[0]]}"
             )
         self.columns_ = np.flatnonzero([name not in self.left_out_ for name in profiles.names])
-        self.mean_ = {key: mean[self.columns_] for key, mean in means.items()}
-        self.deviation_ = {key: one[self.columns_] for key, one in deviations.items()}
+        self.location_ = {key: one[self.columns_] for key, one in locations.items()}
+        self.spread_ = {key: one[self.columns_] for key, one in spreads.items()}
         self.maps_ = {
-            key: AffineMap(1 / self.deviation_[key], -mean / self.deviation_[key])
-            for key, mean in self.mean_.items()
+            key: AffineMap(1 / self.spread_[key], -location / self.spread_[key])
+            for key, location in self.location_.items()
         }
         self._report(profiles)
         return self
 
     def _reference(self, profiles: Profiles, controls: np.ndarray | None) -> dict[Any, np.ndarray]:
-        """Return the rows that each group's mean is taken over, and set the group and a note."""
-        everything = {"": np.arange(len(profiles))}
-        self.group_ = None
-        if self.per != "screen" and self.plate is not None and controls is not None:
-            plates = {
-                key: rows[np.asarray(controls, bool)[rows]]
-                for (key,), rows in profiles.groups([self.plate])
-            }
-            fewest = min(plates, key=lambda key: len(plates[key]), default="")
-            n = len(plates[fewest]) if plates else 0
-            if self.per == "plate" or n >= CONTROLS_PER_PLATE:
-                self.group_ = self.plate
-                few = (
-                    f"; fewer than {CONTROLS_PER_PLATE} are too few"
-                    if n < CONTROLS_PER_PLATE
-                    else ""
+        """Return the rows of each group's reference, and set the group, reference and a note."""
+        per, on, why = self.per, self.reference, ""
+        known = None if controls is None else np.asarray(controls, bool)
+        if per == "auto":
+            per = "screen"
+            if self.plate is not None and known is not None:
+                fewest, n = self._fewest(profiles, known)
+                per = "plate" if n >= CONTROLS_PER_PLATE else "screen"
+                why = (
+                    f", since plate {fewest} has {n} negative controls and {CONTROLS_PER_PLATE} "
+                    "on every plate are needed"
                 )
-                self.notes_.append(
-                    f"standardize: on the negative controls of each of {len(plates)} plates, at "
-                    f"least {n} wells{few}"
-                )
-                return plates
-            self.notes_.append(
-                f"standardize: over all {len(profiles)} wells of the screen, since plate {fewest} "
-                f"has {n} negative controls and {CONTROLS_PER_PLATE} on every plate are needed"
-            )
-        elif self.per == "plate":
-            raise DataError("standardize: per plate needs to know the negative controls")
-        else:
-            self.notes_.append(f"standardize: over all {len(profiles)} wells of the screen")
-        return everything
+        on = on or ("controls" if per == "plate" else "all")
+        if on == "controls" and known is None:
+            raise DataError(f"{self.name}: per {per} needs to know the negative controls")
+        chosen = np.ones(len(profiles), bool) if on == "all" or known is None else known
+        what = "all wells" if on == "all" else "negative controls"
+        if per == "screen" or self.plate is None:
+            self.group_, self.reference_ = None, f"{what} of the screen"
+            rows = np.flatnonzero(chosen)
+            over = f"over all {len(rows)} wells" if on == "all" else f"on the {len(rows)} {what}"
+            self.notes_.append(f"{self.name}: {over} of the screen{why}")
+            return {"": rows}
+        self.group_, self.reference_ = self.plate, f"{what} of each plate"
+        groups = profiles.groups([self.plate])
+        plates: dict[Any, np.ndarray] = {key: rows[chosen[rows]] for (key,), rows in groups}
+        n = min((len(rows) for rows in plates.values()), default=0)
+        few = f"; fewer than {CONTROLS_PER_PLATE} are too few" if n < CONTROLS_PER_PLATE else ""
+        self.notes_.append(
+            f"{self.name}: on {'the ' if on == 'controls' else ''}{what} of each of {len(plates)} "
+            f"plates, at least {n} wells{few}"
+        )
+        return plates
+
+    def _fewest(self, profiles: Profiles, controls: np.ndarray) -> tuple[Any, int]:
+        """Return the plate with the fewest negative controls, and their number."""
+        counts = {
+            key: int(controls[rows].sum()) for (key,), rows in profiles.groups([str(self.plate)])
+        }
+        fewest = min(counts, key=lambda key: counts[key], default="")
+        return fewest, counts.get(fewest, 0)
 
     def _report(self, profiles: Profiles) -> None:
         if self.left_out_:
             name, reason = next(iter(self.left_out_.items()))
             self.notes_.append(
-                f"standardize: {len(self.left_out_)} of {len(profiles.names)} features left out "
+                f"{self.name}: {len(self.left_out_)} of {len(profiles.names)} features left out "
                 f"as undefined, such as {name}: {reason}"
             )
         missing = int(np.isnan(profiles.features[:, self.columns_]).sum())
         if missing:
-            self.notes_.append(f"standardize: {missing} missing values stay missing")
+            self.notes_.append(f"{self.name}: {missing} missing values stay missing")
         scaled = np.abs(self.transform(profiles).features)
         scaled = np.where(np.isfinite(scaled), scaled, 0)
         self.largest_ = float(scaled.max(initial=0))
-        if self.largest_ > LARGEST:
-            row, column = np.unravel_index(int(scaled.argmax()), scaled.shape)
-            self.notes_.append(
-                f"standardize: {profiles.describe(int(row))}: {self.names_[column]} is "
-                f"{self.largest_:.0f} deviations from the mean; beyond {LARGEST:.0f} one feature "
-                "rules every similarity"
-            )
+        row, column = np.unravel_index(int(scaled.argmax()), scaled.shape)
+        found = f"{profiles.describe(int(row))}: {self.names_[column]} is {self.largest_:.3g}"
+        self.notes_.append(
+            f"{self.name}: {found} spreads from the middle; beyond {LARGEST:.0f} one feature rules "
+            "every similarity"
+            if self.largest_ > LARGEST
+            else f"{self.name}: the largest absolute value: {found}"
+        )
 
 
-def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Mean (D,), deviation (D,) and the reasons why columns are undefined, from values (n, D)."""
+class Standardize(PerFeature):
+    """(x − mean) / standard deviation of every feature; see :class:`PerFeature`.
+
+    The deviation is divided by n.
+    """
+
+    name = "standardize"
+
+    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        known = ~np.isnan(values)
+        n = known.sum(axis=0)
+        filled = np.where(known & np.isfinite(values), values, 0)
+        mean = filled.sum(axis=0) / np.maximum(n, 1)
+        deviation = np.sqrt((np.where(known, filled - mean, 0) ** 2).sum(axis=0) / np.maximum(n, 1))
+        return mean, deviation, _undefined(values, deviation, "no spread")
+
+
+class Robust(PerFeature):
+    """(x − median) / median absolute deviation of every feature; see :class:`PerFeature`.
+
+    Parameters
+    ----------
+    plate, per, reference
+        See :class:`PerFeature`.
+    unscaled : bool
+        Divide by the deviation itself, as JUMP's recipe does. Else it is multiplied by 1.4826,
+        which makes it the standard deviation of a normal distribution.
+    """
+
+    name = "robust"
+
+    def __init__(
+        self,
+        *,
+        plate: str | None = None,
+        per: Per = "auto",
+        reference: Of | None = None,
+        unscaled: bool = False,
+    ) -> None:
+        super().__init__(plate=plate, per=per, reference=reference)
+        self.unscaled = unscaled
+
+    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        # A column without known values has no median; it is left out by its count.
+        known = np.where(np.isnan(values).all(axis=0), 0, values)
+        finite = np.where(np.isinf(known), np.nan, known)
+        finite = np.where(np.isnan(finite).all(axis=0), 0, finite)
+        median = np.nanmedian(finite, axis=0)
+        deviation = np.nanmedian(np.abs(finite - median), axis=0)
+        scale = 1.0 if self.unscaled else NORMAL
+        return median, deviation * scale, _undefined(values, deviation, "no median deviation")
+
+
+def _undefined(values: np.ndarray, spread: np.ndarray, none: str) -> dict[int, str]:
+    """Return the reasons why columns of values (n, D) have no usable spread (D,)."""
     known = ~np.isnan(values)
     n = known.sum(axis=0)
-    filled = np.where(known & np.isfinite(values), values, 0)
-    mean = filled.sum(axis=0) / np.maximum(n, 1)
-    deviation = np.sqrt((np.where(known, filled - mean, 0) ** 2).sum(axis=0) / np.maximum(n, 1))
-    # Below this share of the largest value a spread is rounding noise.
-    constant = deviation <= 1e-10 * np.abs(filled).max(axis=0)
+    largest = np.where(known & np.isfinite(values), np.abs(values), 0).max(axis=0)
     undefined: dict[int, str] = {}
-    for column in np.flatnonzero(constant | np.isinf(values).any(axis=0) | (n < 2)):
-        if np.isinf(values[:, column]).any():
+    # Below this share of the largest value a spread is rounding noise.
+    for column in np.flatnonzero(
+        (spread <= 1e-10 * largest) | np.isinf(values).any(axis=0) | (n < 2)
+    ):
+        ours = values[known[:, column], column]
+        if np.isinf(ours).any():
             undefined[int(column)] = "infinite values"
         elif n[column] < 2:
             undefined[int(column)] = f"only {n[column]} known values"
         else:
-            undefined[int(column)] = f"no spread (all {values[known[:, column], column][0]:g})"
-    return mean, deviation, undefined
+            middle = float(np.median(ours))
+            # Equal up to rounding, like the spread itself.
+            same = int((np.abs(ours - middle) <= 1e-10 * largest[column]).sum())
+            share = "all" if same == n[column] else f"{same} of {n[column]} are"
+            undefined[int(column)] = f"{none} ({share} {middle:g})"
+    return undefined

@@ -160,7 +160,9 @@ class Profiles:
     def from_frame(cls, frame: pd.DataFrame) -> Profiles:
         """Split one table into metadata and features.
 
-        ``Image_Metadata_…``, as CellProfiler writes, is read as ``Metadata_…``.
+        ``Image_Metadata_…``, as CellProfiler writes, is read as ``Metadata_…``; so are columns of
+        CellProfiler and CytoTable that say which image or object a row is, such as ``ImageNumber``,
+        ``Image_FileName_DNA`` or ``Parent_Cells``.
 
         Raises
         ------
@@ -209,12 +211,16 @@ class Profiles:
         return cls(metadata[list(first.metadata.columns)], np.concatenate(blocks), first.names)
 
     def write(self, path: Path) -> None:
-        """Write ``.parquet``, ``.csv`` or ``.csv.gz``; an interrupted write leaves no file.
+        """Write ``.parquet``, ``.csv``, ``.csv.gz`` or ``.h5ad``; never a half-written file.
+
+        Features in ``.h5ad`` are in single precision; the other kinds keep every digit.
 
         Raises
         ------
         DataError
             The name ends otherwise.
+        ConfigError
+            It ends in ``.h5ad``, and the package anndata is not installed.
         """
         write_table(self.to_frame(), path)
 
@@ -225,7 +231,7 @@ class Profiles:
         Parameters
         ----------
         path : Path
-            ``.parquet``, ``.csv`` or ``.csv.gz``.
+            ``.parquet``, ``.csv``, ``.csv.gz`` or ``.h5ad``.
         numeric : sequence of str
             Columns of metadata that are numbers in a CSV, such as the count of cells; all others
             are text there. Parquet knows by itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,8 @@ import numpy as np
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.neighbours import blank
 from deepprofiler.profiling.profiles import Profiles
+
+_AT_A_TIME = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,57 @@ def bootstrap(
     clusters : ndarray, (n,)
         What each belongs to.
     """
-    _, codes = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    names, codes = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     sums = np.bincount(codes, weights=outcomes)
     sizes = np.bincount(codes)
+    drawn = draws(len(names), times, seed)
+    means = (drawn @ sums) / (drawn @ sizes)
+    return percentiles(means, f"bootstrap over {len(names)} clusters", level)
+
+
+def draws(count: int, times: int, seed: int) -> np.ndarray:
+    """How often each of ``count`` clusters is drawn, (times, count)."""
     rng = np.random.default_rng(seed)
-    means = np.empty(times)
-    for turn in range(times):
-        drawn = rng.integers(len(sums), size=len(sums))
-        means[turn] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level, f"bootstrap over {len(sums)} clusters")
+    often = np.empty((times, count))
+    step = max(1, _AT_A_TIME // count)
+    for start in range(0, times, step):
+        rows = min(step, times - start)
+        chosen = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        counted = np.bincount(chosen.ravel(), minlength=rows * count)
+        often[start : start + rows] = counted.reshape(rows, count)
+    return often
+
+
+def percentiles(values: np.ndarray, method: str, level: float = 0.95) -> Interval:
+    """Interval between the percentiles of values of many draws; undefined ones are left out.
+
+    Parameters
+    ----------
+    values : ndarray, (times,)
+        NaN where a draw has no value; infinite values are values.
+    method : str
+        What was drawn; how many draws are undefined is added.
+
+    Raises
+    ------
+    DataError
+        No value is defined.
+    """
+    known = np.sort(values[~np.isnan(values)])
+    if not len(known):
+        raise DataError(f"{method}: none of {len(values)} draws has a value")
+    if len(known) < len(values):
+        method += f", {len(values) - len(known)} of {len(values)} draws undefined"
+    low, high = (
+        _between(known, share * (len(known) - 1)) for share in ((1 - level) / 2, (1 + level) / 2)
+    )
+    return Interval(low, high, level, method)
+
+
+def _between(ordered: np.ndarray, place: float) -> float:
+    """Value at a fractional place of ordered values, some of which may be infinite."""
+    below, above = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
+    return float(below if below == above else below + (place - int(place)) * (above - below))
 
 
 class Scored(Protocol):
@@ -100,29 +143,26 @@ class Shuffled:
     chance: float
 
 
-def shuffled(
-    evaluate: Callable[[Profiles], Scored],
+def deals(
     profiles: Profiles,
     column: str,
     *,
-    unit: str,
+    unit: str | None,
     controls: np.ndarray | None,
-    times: int = 20,
+    times: int,
     seed: int = 0,
-) -> Shuffled:
-    """Evaluate again with labels dealt out anew among units, such as mechanisms among compounds.
+) -> Iterator[Profiles]:
+    """Profiles with labels dealt out anew among units, such as mechanisms among compounds.
 
     Doses of one compound keep a common mechanism, so that the task stays the same.
 
     Parameters
     ----------
-    evaluate : callable
-        From profiles to a result with ``value`` and ``chance``.
     profiles : Profiles
     column : str
         The label to shuffle; rows where it is blank keep the blank.
-    unit : str
-        Column of what has one label.
+    unit : str or None
+        Column of what has one label; None: each row has its own.
     controls : ndarray of bool, (n,), or None
         Negative controls; they keep their label.
 
@@ -131,7 +171,8 @@ def shuffled(
     DataError
         A unit has two labels.
     """
-    labels, units = profiles.values(column), profiles.values(unit)
+    labels = profiles.values(column)
+    units = profiles.values(unit) if unit else np.arange(len(profiles))
     dealt = ~blank(labels)
     if controls is not None:
         dealt &= ~np.asarray(controls, bool)
@@ -145,17 +186,45 @@ def shuffled(
             )
     names, pool = list(label_of), np.array(list(label_of.values()), dtype=object)
     rng = np.random.default_rng(seed)
-    values, chances = [], []
     for _ in range(times):
         deal = dict(zip(names, rng.permutation(pool), strict=True))
         new = labels.copy()
         new[rows] = [deal[units[row]] for row in rows]
-        result = evaluate(profiles.with_column(column, new))
-        values.append(result.value)
-        chances.append(result.chance)
+        yield profiles.with_column(column, new)
+
+
+def shuffled(
+    evaluate: Callable[[Profiles], Scored],
+    profiles: Profiles,
+    column: str,
+    *,
+    unit: str | None,
+    controls: np.ndarray | None,
+    times: int = 20,
+    seed: int = 0,
+) -> Shuffled:
+    """Evaluate again with labels dealt out anew; see :func:`deals`.
+
+    Parameters
+    ----------
+    evaluate : callable
+        From profiles to a result with ``value`` and ``chance``.
+    profiles, column, unit, controls, times, seed
+        As for :func:`deals`.
+
+    Raises
+    ------
+    DataError
+        As for :func:`deals`.
+    """
+    results = [
+        evaluate(dealt)
+        for dealt in deals(profiles, column, unit=unit, controls=controls, times=times, seed=seed)
+    ]
+    values = np.array([result.value for result in results])
     return Shuffled(
-        np.array(values),
-        float(np.mean(values)),
-        float(np.std(values, ddof=1) / np.sqrt(times)) if times > 1 else float("nan"),
-        float(np.mean(chances)),
+        values,
+        float(values.mean()),
+        float(values.std(ddof=1) / np.sqrt(times)) if times > 1 else float("nan"),
+        float(np.mean([result.chance for result in results])),
     )

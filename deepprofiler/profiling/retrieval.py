@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
+from deepprofiler.profiling.measure import Measure
 from deepprofiler.profiling.neighbours import (
     Metric,
     Similarity,
@@ -19,54 +21,106 @@ from deepprofiler.profiling.neighbours import (
     treated,
 )
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.resampling import Interval, bootstrap
+from deepprofiler.profiling.random_ranking import EXACT, RandomOrders
+from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
 
 Negatives = Literal["others", "controls", "both"]
 
 
-@dataclass(frozen=True)
-class AveragePrecision:
+@dataclass(frozen=True, kw_only=True)
+class AveragePrecision(Measure):
     """Result of a retrieval.
+
+    Its value is the mean average precision of the n queries, ties by expectation; chance is that of
+    candidates in random order.
 
     Attributes
     ----------
-    value : float
-        Mean average precision of the n queries; ties by expectation.
-    n, total : int
-        Queries that count; queries there are.
     chance : float
-        The value expected if each query's candidates came in random order.
-    by_label : Interval
-        Bootstrap over labels of the fixed outcomes.
-    metric, negatives : str
-        What was compared, and against what.
+    by_compound : Interval
+        Bootstrap over labels, or what was given as cluster, of the fixed outcomes.
+    negatives : str
+        What the positives were ranked against: ``others``, ``controls`` or ``both``.
     queries : DataFrame
         One row per query that counts: ``row``, ``label``, ``positives``, ``candidates``,
-        ``average_precision``, ``chance``.
-    labels : DataFrame
-        Means of the queries of a label: ``label``, ``queries``, ``average_precision``.
+        ``average_precision``, ``chance``, ``normalized``: (average precision - chance) /
+        (1 - chance), ``cluster``.
     left_out : DataFrame
         Queries that do not count: ``row``, ``label``, ``reason``.
-    notes : tuple of str
-        What was compared and left out, in sentences.
+    permutations, seed : int
+        Of the random orders that p-values come from; the seed is that of the bootstrap as well.
     """
 
-    value: float
-    n: int
-    total: int
     chance: float
-    by_label: Interval
-    metric: str
+    by_compound: Interval
     negatives: str
     queries: pd.DataFrame
-    labels: pd.DataFrame
     left_out: pd.DataFrame
-    notes: tuple[str, ...]
+    permutations: int
+    seed: int
 
-    def __str__(self) -> str:
-        return (
-            f"mAP {self.value:.3f} of {self.n} queries against {self.negatives} (chance "
-            f"{self.chance:.3f}; {self.metric})"
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """Means of the queries of each label, tested against candidates in random order.
+
+        Columns ``label``, ``queries``, ``average_precision``, ``normalized``, ``p_value`` of the
+        mean, ``exact`` (whether all orders were gone through) and ``corrected_p_value``
+        (Benjamini–Hochberg over the labels).
+        """
+        from scipy.stats import false_discovery_control
+
+        orders = RandomOrders(self.permutations, self.seed)
+        groups = self.queries.groupby("label", sort=True)
+        means = groups.agg(
+            queries=("row", "size"),
+            average_precision=("average_precision", "mean"),
+            normalized=("normalized", "mean"),
+        )
+        tested = [
+            orders.p_value(
+                group["average_precision"].mean(),
+                group["positives"].to_numpy(),
+                group["candidates"].to_numpy(),
+            )
+            for _, group in groups
+        ]
+        means["p_value"] = [p for p, _ in tested]
+        means["exact"] = [exact for _, exact in tested]
+        means["corrected_p_value"] = false_discovery_control(means["p_value"], method="bh")
+        return means.reset_index()
+
+    @property
+    def normalized(self) -> Measure:
+        """Mean normalized average precision: 0 is a random order, 1 a perfect one."""
+        values = self.queries["normalized"].to_numpy(float)
+        return Measure(
+            name=f"{self.name}, normalized",
+            value=float(values.mean()),
+            n=self.n,
+            total=self.total,
+            unit=self.unit,
+            chance=0.0,
+            exact=None,
+            by_compound=bootstrap(values, self.queries["cluster"].to_numpy(), seed=self.seed),
+            metric=self.metric,
+            null=self.null,
+        )
+
+    @property
+    def retrieved(self) -> Measure:
+        """Share of labels whose corrected p-value is below 0.05."""
+        found = (self.labels["corrected_p_value"] < 0.05).to_numpy(float)
+        return Measure(
+            name=f"{self.name}, share with corrected p < 0.05",
+            value=float(found.mean()),
+            n=len(found),
+            total=len({*self.labels["label"], *self.left_out["label"]}),
+            unit="labels",
+            chance=None,
+            exact=clopper_pearson(found.sum(), len(found)),
+            by_compound=None,
+            metric=self.metric,
+            null=self.null,
         )
 
 
@@ -105,6 +159,9 @@ def mean_average_precision(
     queries: np.ndarray | None = None,
     candidates: np.ndarray | None = None,
     metric: Metric = "cosine",
+    name: str = "mAP",
+    cluster: str | None = None,
+    permutations: int = 10_000,
     seed: int = 0,
 ) -> AveragePrecision:
     """Mean over queries of the average precision of candidates with the query's label.
@@ -124,9 +181,16 @@ def mean_average_precision(
         both. The result depends on it much.
     queries, candidates : ndarray of bool, (n,), optional
         Rows that may be queries, and rows that may be ranked. None: all.
-    metric : {"cosine", "euclidean"}
+    metric : {"cosine", "correlation", "euclidean"}
+    name : str
+        Of the result.
+    cluster : str, optional
+        Column that the bootstrap draws by, such as the compound; else the label.
+    permutations : int
+        Random orders for p-values, where there are too many to go through all; see
+        :class:`~deepprofiler.profiling.random_ranking.RandomOrders`.
     seed : int
-        Of the bootstrap.
+        Of the bootstrap and of the random orders.
 
     Raises
     ------
@@ -171,14 +235,12 @@ def mean_average_precision(
         )
     columns = ["row", "label", "positives", "candidates", "average_precision", "chance"]
     table = pd.DataFrame(found, columns=columns)
+    table["normalized"] = (table["average_precision"] - table["chance"]) / (1 - table["chance"])
+    table["cluster"] = profiles.values(cluster or label)[table["row"]]
     dropped = pd.DataFrame(left_out, columns=["row", "label", "reason"])
-    means = table.groupby("label", sort=True).agg(
-        queries=("row", "size"), average_precision=("average_precision", "mean")
-    )
     meaning = {"others": "profiles of other labels", "controls": "negative controls"}
-    notes = [
-        f"negatives: {meaning.get(negatives, 'profiles of other labels and negative controls')}"
-    ]
+    against = meaning.get(negatives, "profiles of other labels and negative controls")
+    notes = [f"negatives: {against}"]
     notes += [
         f"{len(group)} of {len(asked)} queries have {reason}, left out: "
         f"{', '.join(map(str, group['label'].unique()[:5]))}"
@@ -186,17 +248,23 @@ def mean_average_precision(
     ]
     precisions = table["average_precision"].to_numpy()
     return AveragePrecision(
+        name=name,
         value=float(precisions.mean()),
         n=len(table),
         total=len(asked),
+        unit="profiles",
         chance=float(table["chance"].mean()),
-        by_label=bootstrap(precisions, table["label"].to_numpy(), seed=seed),
+        exact=None,
+        by_compound=bootstrap(precisions, table["cluster"].to_numpy(), seed=seed),
         metric=metric,
+        null=f"negatives: {against}; null: candidates in random order, all orders where these are "
+        f"at most {EXACT:,}, else {permutations:,} draws",
         negatives=negatives,
         queries=table,
-        labels=means.reset_index(),
         left_out=dropped,
         notes=tuple(notes),
+        permutations=permutations,
+        seed=seed,
     )
 
 

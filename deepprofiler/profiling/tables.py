@@ -1,7 +1,8 @@
-"""Tables of profiles in files: Parquet and CSV, without surprises in either."""
+"""Tables of profiles in files: Parquet, CSV and AnnData's, without surprises in any."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
+from deepprofiler.profiling.h5ad import read_h5ad, write_h5ad
 
 PREFIX = "Metadata_"
 """Begins the name of every column that is no feature."""
+
+# Columns of CellProfiler and CytoTable that say which image or object a row is, not how it looks.
+_IDENTIFIES = re.compile(
+    r"(?:Image_)?(?:FileName|PathName|URL|MD5Digest|Frame|Series|Channel|Group|Height|Width|Scaling"
+    r"|ExecutionTime|ModuleError|ProcessingStatus)_.+"
+    r"|(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)|Number_Object_Number|Parent_.+"
+)
 
 MISSING_NUMBERS = ["", "nan", "NaN", "NA"]
 
@@ -24,7 +33,9 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     Raises
     ------
     DataError
-        The name does not end in .parquet, .csv or .csv.gz.
+        The name does not end in .parquet, .csv, .csv.gz or .h5ad.
+    ConfigError
+        It ends in .h5ad, and the package anndata is not installed.
     """
     kind = _kind(path)
     with replacing(path) as temporary:
@@ -38,15 +49,18 @@ def read_table(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
     ------
     DataError
         The file is missing, damaged, of another kind, or its columns are not those of profiles.
+    ConfigError
+        It ends in .h5ad, and the package anndata is not installed.
     """
     kind = _kind(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:
-        frame = _read_parquet(path) if kind == ".parquet" else _read_csv(path, numeric)
+        if kind == ".parquet":
+            return _read_parquet(path)
+        return _read_h5ad(path) if kind == ".h5ad" else _read_csv(path, numeric)
     except (OSError, ValueError, DataError) as error:
         raise DataError(f"{path}: {error}") from None
-    return frame
 
 
 def check_columns(metadata: list[str], names: list[str]) -> None:
@@ -92,10 +106,16 @@ def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     frame.to_parquet(path, index=False)
 
 
+def _write_h5ad(frame: pd.DataFrame, path: Path) -> None:
+    describes = [str(name).startswith(PREFIX) for name in frame.columns]
+    write_h5ad(frame.loc[:, describes], frame.loc[:, [not it for it in describes]], path)
+
+
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".parquet": _write_parquet,
     ".csv": _write_csv,
     ".csv.gz": _write_gzip,
+    ".h5ad": _write_h5ad,
 }
 
 
@@ -103,6 +123,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     frame = pd.read_parquet(path)
     # Row numbers that pandas saved are dropped; an index with a name is a column like any other.
     return frame.reset_index(drop=frame.index.names == [None])
+
+
+def _read_h5ad(path: Path) -> pd.DataFrame:
+    metadata, features = read_h5ad(path)
+    names = [plain_name(str(name)) for name in metadata.columns]
+    # What is metadata is known from its place, whatever other programs call it.
+    metadata.columns = pd.Index(
+        [name if name.startswith(PREFIX) else f"{PREFIX}{name}" for name in names]
+    )
+    return pd.concat([metadata, features], axis=1)
 
 
 def _read_csv(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
@@ -134,5 +164,13 @@ def _read_csv(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a column without CellProfiler's mark of an image's metadata."""
-    return name.removeprefix("Image_") if name.startswith(f"Image_{PREFIX}") else name
+    """Return what a column of CellProfiler or CytoTable is called here.
+
+    ``Image_Metadata_Plate`` is ``Metadata_Plate``; ``ImageNumber``, ``Parent_Cells`` and others
+    that say which image or object a row is are ``Metadata_ImageNumber`` and so on.
+    """
+    if name.startswith(f"Image_{PREFIX}"):
+        return name.removeprefix("Image_")
+    if not name.startswith(PREFIX) and _IDENTIFIES.fullmatch(name):
+        return PREFIX + name
+    return name

@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from difflib import get_close_matches
 
-import pandas as pd
-
-from deepprofiler.config import Named
-from deepprofiler.errors import DataError
-from deepprofiler.files import replacing
-from deepprofiler.metadata import FLAG, PLATE, WELL
-from deepprofiler.profiling.chain import Chain, make_chain
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.errors import ConfigError
+from deepprofiler.metadata import FLAG
 from deepprofiler.project import Project
+from deepprofiler.stages.aggregated import read_aggregated, write_aggregated
+from deepprofiler.stages.baselines import baselines, classical
+from deepprofiler.stages.classical import require_classical
+from deepprofiler.stages.evaluations import choose
+from deepprofiler.stages.layers import write_layers
+from deepprofiler.stages.normalization import Normalized, normalize, read_normalized
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.profile import RANDOM, profile
 from deepprofiler.stages.report import write_report
-from deepprofiler.stages.scores import Scores, count_scores, negative_rows, score, treatments_of
-from deepprofiler.stages.wells import Gathered, gather, with_enough_cells
+from deepprofiler.stages.score_tables import write_scores
+from deepprofiler.stages.scores import Scores, score
+from deepprofiler.stages.screen import Screen
+from deepprofiler.stages.wells import Gathered, gather, main_layer
 
-SCORES = [
-    "method",
-    "metric",
-    "value",
-    "n",
-    "left_out",
-    "low",
-    "high",
-    "low_over_compounds",
-    "high_over_compounds",
-    "chance",
-    "similarity",
-]
+STEPS = ("aggregate", "normalize", "evaluate", "report")
 
 
-def analyze(project: Project) -> Outcome:
+def analyze(project: Project, *, steps: Iterable[str] | None = None) -> Outcome:
     """Write ``outputs/<experiment>/profiles`` and ``report/index.html``.
 
     Parameters
     ----------
     project : Project
+    steps : iterable of str, optional
+        Of ``aggregate``, ``normalize``, ``evaluate`` and ``report``, those to do; by default all,
+        the report as ``analyze.report`` says. The others are taken from what is in ``profiles``;
+        where that is missing or was made otherwise, they are done first. The report is drawn from
+        an evaluation, which is done with it.
 
     Returns
     -------
@@ -47,54 +43,131 @@ def analyze(project: Project) -> Outcome:
 
     Raises
     ------
+    ConfigError
+        There is no such step, or a name in the config does not exist.
     DataError
         No well has cells, or the normalization cannot be fitted (its message says what it needs).
     """
-    index, settings = project.index, project.config.analyze
-    seed = project.config.dataset.seed
-    outcome = Outcome("analyze", then=f"open {project.report_path}")
-    if not all(project.well_path(well.plate, well.well).exists() for well in index.wells()):
-        LOG.info("wells have no features yet: running profile first")
-        profiled = profile(project)
-        outcome.left_out = {f"{what} (profile)": n for what, n in profiled.left_out.items()}
-    gathered = gather(project)
-    if gathered.not_finite:
-        outcome.left_out["cells with features that are not finite"] = gathered.not_finite
-    chain = fit_chain(project, gathered)
-    for note in chain.notes_:
-        LOG.info("%s", note)
-    covered = chain.covers(gathered.wells)
-    wells = chain.transform(gathered.wells.subset(covered))
-    if not covered.all():
+    settings = project.config.analyze
+    asked = _asked(steps, report=settings.report)
+    require_classical(project)
+    choose(settings.evaluate or ())  # Refuses what does not exist before anything is computed.
+    outcome = Outcome("analyze", then=_then(project, asked))
+    everything = _aggregated(project, outcome, again="aggregate" in asked)
+    if asked == ["aggregate"]:
+        return outcome
+    gathered = everything.of_layer(main_layer(project, everything.origin))
+    done = _normalized(project, gathered, outcome, again="normalize" in asked)
+    if asked[-1] == "normalize":
+        return outcome
+    if "evaluate" not in asked:
+        LOG.info("the report needs an evaluation: evaluating first")
+    methods = _evaluated(project, gathered, done, outcome)
+    write_layers(project, everything, outcome)
+    if "report" in asked:
+        write_report(project, gathered, done.wells, done.chain, methods)
+        outcome.wrote.append(f"the report {project.report_path}")
+    return outcome
+
+
+def _asked(steps: Iterable[str] | None, *, report: bool) -> list[str]:
+    """Give the steps to do, in their order."""
+    if steps is None:
+        return list(STEPS if report else STEPS[:-1])
+    named = list(steps)
+    for name in named:
+        if name not in STEPS:
+            near = get_close_matches(name, STEPS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(
+                f"--steps: no step {name or '(blank)'}; {hint}There are: {', '.join(STEPS)}"
+            )
+    if not named:
+        raise ConfigError(f"--steps: name at least one of {', '.join(STEPS)}")
+    return [step for step in STEPS if step in named]
+
+
+def _then(project: Project, asked: list[str]) -> str:
+    if asked[-1] == "report":
+        return f"open {project.report_path}"
+    return f"analyze --steps {STEPS[STEPS.index(asked[-1]) + 1]}"
+
+
+def _aggregated(project: Project, outcome: Outcome, *, again: bool) -> Gathered:
+    """Average the cells of each well, or read the averages; all layers."""
+    found = None
+    if not again:
+        found, why = read_aggregated(project)
+        if found is None:
+            LOG.info("%s: aggregating first", why)
+    if found is None:
+        if not all(
+            project.well_path(well.plate, well.well).exists() for well in project.index.wells()
+        ):
+            LOG.info("wells have no features yet: running profile first")
+            profiled = profile(project)
+            outcome.left_out = {f"{what} (profile)": n for what, n in profiled.left_out.items()}
+        found = gather(project)
+        write_aggregated(project, found)
+        outcome.wrote.append(f"averages of {len(found.wells)} wells to {project.profiles_folder}")
+    if found.not_finite:
+        outcome.left_out["cells with features that are not finite"] = found.not_finite
+    if none := len(found.counts) - len(found.wells):
+        outcome.notes.append(f"{none} well(s) without cells are in counts.csv only")
+    if few := int(found.wells.values(FLAG).sum()):
         outcome.notes.append(
-            f"{int((~covered).sum())} well(s) are of plates or batches without a well of "
-            f"{settings.min_cells} cells, and are only in wells-unnormalized.parquet"
+            f"{few} well(s) with fewer than {project.config.analyze.min_cells} cells took no part "
+            "in any fit or score; they are in the tables, flagged"
         )
+    return found
+
+
+def _normalized(
+    project: Project, gathered: Gathered, outcome: Outcome, *, again: bool
+) -> Normalized:
+    """Normalize the wells of one layer, or read them."""
+    found = None
+    if not again:
+        found, why = read_normalized(project, gathered)
+        if found is None:
+            LOG.info("%s: normalizing first", why)
+    if found is None:
+        found = normalize(project, gathered)
+        outcome.wrote.append(f"{len(found.wells)} normalized wells to {project.profiles_folder}")
+    if lost := len(gathered.wells) - len(found.wells):
+        outcome.notes.append(
+            f"{lost} well(s) cannot be normalized, and are only in wells-unnormalized.parquet: "
+            f"they have fewer than {project.config.analyze.min_cells} cells, and no well of their "
+            "plate or batch has more, or a step knows only the wells of its fit"
+        )
+    return found
+
+
+def _evaluated(
+    project: Project, gathered: Gathered, done: Normalized, outcome: Outcome
+) -> list[Scores]:
+    """Score the learned profile and its baselines, and write what came of it."""
+    settings = project.config.analyze
     untrained = project.config.profile.checkpoint == RANDOM
-    usable = with_enough_cells(wells)
     methods = [
         score(
-            usable,
-            index,
-            settings.weight,
-            seed,
+            project,
+            done.wells,
             name="the untrained profile" if untrained else "the learned profile",
             about=f"{project.config.train.model.name}, weights {gathered.origin.checkpoint}",
         )
     ]
     if settings.baselines and (methods[0].results or methods[0].undefined):
-        methods += _baselines(project, gathered, seed, outcome)
-    _write_tables(project, gathered, wells, chain, methods)
-    outcome.wrote.append(f"{len(wells)} wells to {project.profiles_folder}")
-    few = int(wells.values(FLAG).sum())
-    none = len(gathered.counts) - len(gathered.wells)
-    if none:
-        outcome.notes.append(f"{none} well(s) without cells are in counts.csv only")
-    if few:
-        outcome.notes.append(
-            f"{few} well(s) with fewer than {settings.min_cells} cells took no part in any fit or "
-            "score; they are in the tables, flagged"
-        )
+        methods += baselines(project, gathered, done.wells, outcome)
+    methods += classical(project, gathered, outcome)
+    plain = score(
+        project,
+        done.before(gathered),
+        name="without normalization",
+        about="the same wells as aggregated, without analyze.normalize",
+    )
+    write_scores(project, [*methods, plain], Screen.of(project, done.wells))
+    outcome.wrote.append(f"scores to {project.profiles_path('scores.csv')}")
     for name, result in methods[0].results.items():
         outcome.notes.append(
             f"{result}; {'; '.join(result.notes)}" if result.notes else f"{result}"
@@ -103,107 +176,4 @@ def analyze(project: Project) -> Outcome:
             if name in other.results:
                 outcome.notes.append(f"  {other.name}: {other.results[name]}")
     outcome.notes += [f"{what}: {why}" for what, why in methods[0].undefined.items()]
-    if settings.report:
-        write_report(project, gathered, wells, chain, methods)
-        outcome.wrote.append(f"the report {project.report_path}")
-    return outcome
-
-
-def fit_chain(project: Project, gathered: Gathered) -> Chain:
-    """Fit the configured normalization on the wells with enough cells and the controls."""
-    index = project.index
-    wells = with_enough_cells(gathered.wells)
-    if not len(wells):
-        raise DataError(
-            f"no well has analyze.min_cells = {project.config.analyze.min_cells} cells; lower it"
-        )
-    controls = negative_rows(index, wells)
-    steps = project.config.analyze.normalize
-    if steps is None:
-        chosen = ["standardize", "tvn"]
-        if not controls.any():
-            LOG.warning(
-                "no well is a negative control (`%s` in the control column), which TVN needs: "
-                "profiles are standardized only",
-                index.control,
-            )
-            chosen = ["standardize"]
-        steps = tuple(Named(name=name) for name in chosen)
-    chain = make_chain(
-        [(step.name, step.params) for step in steps], plate=PLATE, batch=index.roles["batch"]
-    )
-    cells = gathered.controls if gathered.controls.groups else None
-    return chain.fit(wells, controls=controls, cells=cells)
-
-
-def _baselines(
-    project: Project, gathered: Gathered, seed: int, outcome: Outcome
-) -> Iterator[Scores]:
-    """Score untrained weights and the cell count under the same protocol."""
-    weight = project.config.analyze.weight
-    name = f"random-{seed}"
-    LOG.info("the same network with random weights, as a baseline")
-    try:
-        profile(project, random_seed=seed)
-        random = gather(project, name)
-        if random.origin.digest != gathered.origin.digest:
-            chain = fit_chain(project, random)
-            wells = chain.transform(random.wells.subset(chain.covers(random.wells)))
-            yield score(
-                with_enough_cells(wells),
-                project.index,
-                weight,
-                seed,
-                name="random weights",
-                about=f"the same network, untrained, seed {seed}, normalized in the same way",
-            )
-    except DataError as error:
-        # Profiles and scores stand without it, for instance where the images are elsewhere.
-        outcome.notes.append(f"no baseline of random weights: {error}")
-    kept = with_enough_cells(gathered.wells)
-    yield count_scores(kept, project.index, weight, seed)
-
-
-def _write_tables(
-    project: Project,
-    gathered: Gathered,
-    wells: Profiles,
-    chain: Chain,
-    methods: list[Scores],
-) -> None:
-    """Write profiles, counts and scores."""
-    index, weight = project.index, project.config.analyze.weight
-    gathered.wells.write(project.profiles_path("wells-unnormalized.parquet"))
-    wells.write(project.profiles_path("wells.parquet"))
-    if index.has("treatment"):
-        kept = with_enough_cells(wells)
-        treatments = treatments_of(kept, index, weight)
-        treatments.write(project.profiles_path("treatments.parquet"))
-    _write_csv(project, "counts.csv", gathered.counts.sort_values([PLATE, WELL], kind="stable"))
-    left_out = [{"feature": name, "reason": why} for name, why in chain.left_out_.items()]
-    _write_csv(
-        project, "features-left-out.csv", pd.DataFrame(left_out, columns=["feature", "reason"])
-    )
-    scores = [
-        {
-            "method": method.name,
-            "metric": name,
-            "value": result.value,
-            "n": result.n,
-            "left_out": result.total - result.n,
-            "low": result.exact.low,
-            "high": result.exact.high,
-            "low_over_compounds": result.by_compound.low,
-            "high_over_compounds": result.by_compound.high,
-            "chance": result.chance,
-            "similarity": result.metric,
-        }
-        for method in methods
-        for name, result in method.results.items()
-    ]
-    _write_csv(project, "scores.csv", pd.DataFrame(scores, columns=SCORES))
-
-
-def _write_csv(project: Project, name: str, table: pd.DataFrame) -> None:
-    with replacing(project.profiles_path(name)) as temporary:
-        table.to_csv(temporary, index=False)
+    return methods

@@ -14,6 +14,7 @@ from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import Illumination
+from deepprofiler.imaging.quality import Quality, quality
 from deepprofiler.imaging.read import read_site, write_png
 from deepprofiler.imaging.statistics import IlluminationStatistics
 from deepprofiler.metadata import Site
@@ -21,6 +22,7 @@ from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
+from deepprofiler.stages.site_quality import quality_path, write_quality
 from deepprofiler.stages.sites import explain, load_illumination, require_whole_index
 
 # Statistics travel between processes once per chunk; larger chunks would make progress coarse.
@@ -29,7 +31,7 @@ _CLIPPED_TOO_MUCH = 0.01
 
 
 def prepare(project: Project) -> Outcome:
-    """Write ``outputs/illumination/<plate>.h5`` and, with ``prepare.compress``, 8-bit copies.
+    """Write ``outputs/illumination/<plate>.h5`` and ``.csv``, and perhaps 8-bit copies.
 
     Plates of which every site was measured with the same settings are left alone; sites that could
     not be read then are tried again, and if one can be read now its plate is measured again.
@@ -69,7 +71,7 @@ def prepare(project: Project) -> Outcome:
     measure = partial(_measure, channels=index.channels, settings=settings)
     results = ordered_map(measure, chunks, workers=min(project.workers, max(len(chunks), 1)))
     written = 0
-    for plate, statistics, failed in _by_plate(chunks, results, failures, total):
+    for plate, statistics, failed, measured in _by_plate(chunks, results, failures, total):
         if statistics is None:
             failures.add(plate, "", "", "none of the plate's sites could be read")
             continue
@@ -86,6 +88,7 @@ def prepare(project: Project) -> Outcome:
             percentiles_of=settings.percentiles_of,
             corrected=settings.illumination,
         )
+        write_quality(project, plate, measured)
         illumination.save(project.illumination_path(plate), finished)
         written += 1
     if written:
@@ -134,7 +137,7 @@ def _has_settings(project: Project, found: Illumination) -> bool:
 def _unreadable(project: Project, plate: str, sites: list[Site]) -> list[tuple[Site, str]] | None:
     """Sites of a finished plate that still cannot be read; None: the plate must be measured."""
     path = project.illumination_path(plate)
-    if not path.exists():
+    if not (path.exists() and quality_path(project, plate).exists()):
         return None
     try:
         found = illumination.load(path)
@@ -160,15 +163,16 @@ def _chunks(sites: list[Site]) -> Iterator[list[Site]]:
 
 @dataclass
 class _Measured:
-    """Statistics of some sites of one plate, and the sites that could not be read."""
+    """Statistics of some sites of one plate, their quality, and the sites that are unreadable."""
 
     statistics: IlluminationStatistics | None
     failed: list[tuple[Site, str]]
+    quality: list[tuple[Site, Quality]]
 
 
 def _measure(sites: list[Site], channels: tuple[str, ...], settings: Prepare) -> _Measured:
     statistics = IlluminationStatistics(channels, settings.down_scale)
-    failed = []
+    failed, measured = [], []
     for site in sites:
         try:
             image = read_site(site.files)
@@ -177,29 +181,32 @@ def _measure(sites: list[Site], channels: tuple[str, ...], settings: Prepare) ->
             continue
         # A wrong size is no failure of one site: there is no function that fits both.
         statistics.add(image, str(site.files[0].path))
-    return _Measured(statistics if statistics.count else None, failed)
+        measured.append((site, quality(image)))
+    return _Measured(statistics if statistics.count else None, failed, measured)
 
 
 def _by_plate(
     chunks: list[list[Site]], results: Iterator[_Measured], failures: Failures, total: int
-) -> Iterator[tuple[str, IlluminationStatistics | None, list[Site]]]:
-    """Merge the chunks' statistics, plate by plate, and give the sites that failed."""
+) -> Iterator[tuple[str, IlluminationStatistics | None, list[Site], list[tuple[Site, Quality]]]]:
+    """Merge the chunks' statistics, plate by plate; give failed sites, and the others' quality."""
     progress = iter(track((site for chunk in chunks for site in chunk), total, "prepare: sites"))
     pairs = zip(chunks, results, strict=True)
     for plate, group in groupby(pairs, key=lambda pair: pair[0][0].plate):
         merged: IlluminationStatistics | None = None
-        failed = []
+        failed: list[Site] = []
+        qualities: list[tuple[Site, Quality]] = []
         for chunk, measured in group:
             for _ in chunk:
                 next(progress)
             for site, reason in measured.failed:
                 failures.add(plate, site.well, site.site, explain(site, reason))
                 failed.append(site)
+            qualities += measured.quality
             if merged is None:
                 merged = measured.statistics
             elif measured.statistics is not None:
                 merged.merge(measured.statistics)
-        yield plate, merged, failed
+        yield plate, merged, failed, qualities
     next(progress, None)
 
 

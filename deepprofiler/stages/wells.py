@@ -1,22 +1,25 @@
-"""Read the well files of an experiment once: means, moments of controls, a sample of cells."""
+"""Read the well files of an experiment once: profiles, moments of controls, a sample of cells."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from deepprofiler.config import Profile
 from deepprofiler.errors import DataError
-from deepprofiler.features import Origin, iterate
+from deepprofiler.features import Origin, WellFeatures, iterate
 from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE
-from deepprofiler.profiling.aggregate import WellMeans, flag_small_wells
+from deepprofiler.profiling.aggregate import WellProfiles, flag_small_wells
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 
 SAMPLED_CELLS = 2000
+# The layer of the paper's profiles.
+_USUAL_LAYER = Profile().layers[0]
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Gathered:
     Attributes
     ----------
     wells : Profiles
-        Mean of each well that has cells, as the network gave it.
+        Each well that has cells: mean or median of its features, as the network gave them; the
+        columns of all layers.
     counts : DataFrame
         Every well of the index with its number of cells, those without cells too.
-    controls : CellMoments
-        Moments of the negative controls' cells by plate and batch, without small wells.
+    controls : dict
+        From layer to the moments of the negative controls' cells by plate and batch, without
+        small wells. Layers are apart, as a covariance grows with the square of its features.
     sample : Profiles
         Up to 2,000 single cells, evenly from all wells.
     origin : Origin
@@ -43,11 +48,46 @@ class Gathered:
 
     wells: Profiles
     counts: pd.DataFrame
-    controls: CellMoments
+    controls: dict[str, CellMoments]
     sample: Profiles
     origin: Origin
     failed_sites: int
     not_finite: int
+
+    @property
+    def cells(self) -> CellMoments | None:
+        """Moments of the controls' cells, where there is one layer; None without control cells."""
+        (moments,) = self.controls.values()
+        return moments if moments.groups else None
+
+    def of_layer(self, layer: str) -> Gathered:
+        """Return the same with the features of one layer only."""
+        first, end = self.origin.layers[layer]
+        names = list(self.origin.names[first:end])
+        origin = replace(self.origin, names=tuple(names), layers={layer: [0, end - first]})
+        wells = self.wells.with_features(self.wells.features[:, first:end], names)
+        sample = self.sample.with_features(self.sample.features[:, first:end], names)
+        controls = {layer: self.controls[layer]}
+        return replace(self, wells=wells, sample=sample, controls=controls, origin=origin)
+
+
+def main_layer(project: Project, origin: Origin) -> str:
+    """Name the layer that profiles are made of, ``analyze.layer``.
+
+    Raises
+    ------
+    DataError
+        The features have no such layer.
+    """
+    asked = project.config.analyze.layer
+    if asked is None:
+        return _USUAL_LAYER if _USUAL_LAYER in origin.layers else next(iter(origin.layers))
+    if asked not in origin.layers:
+        raise DataError(
+            f"analyze.layer is {asked}, but the features are of {', '.join(origin.layers)}; name "
+            "one of these, or add it to profile.layers and run `profile`"
+        )
+    return asked
 
 
 def gather(project: Project, baseline: str | None = None) -> Gathered:
@@ -66,50 +106,78 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
         else pd.Series(False, table.index)
     )
     paths = [project.well_path(well.plate, well.well, baseline) for well in index.wells()]
-    each = max(1, SAMPLED_CELLS // len(table))
-    rng = np.random.default_rng(project.config.dataset.seed)
+    small = project.config.analyze.min_cells
     groups = list(dict.fromkeys([PLATE, index.roles["batch"]]))
     first: Origin | None = None
     not_finite = failed_sites = 0
-    sampled: list[tuple[pd.DataFrame, np.ndarray]] = []
+    sample = _Sample(table, project.config.dataset.seed)
     what = "analyze: wells" if baseline is None else f"analyze: wells, {baseline}"
     for position, well in enumerate(track(iterate(paths), len(paths), what)):
         if first is None:
             first = well.origin
-            means = WellMeans(first.names, count=COUNT)
-            controls = CellMoments(list(first.names))
+            profiles = WellProfiles(first.names, COUNT, project.config.analyze.aggregate)
+            controls = {
+                layer: CellMoments(list(first.names[begin:end]))
+                for layer, (begin, end) in first.layers.items()
+            }
         _require_same(first, well.origin, paths[position])
         metadata = {str(name): value for name, value in table.iloc[position].items()}
         failed_sites += len(well.origin.failed)
-        not_finite += means.add(metadata, well.features)
-        if negative.iloc[position] and len(well.features) >= project.config.analyze.min_cells:
-            controls.add({column: metadata[column] for column in groups}, well.features)
-        rows = np.sort(rng.permutation(len(well.features))[:each])
-        finite = rows[np.isfinite(well.features[rows]).all(axis=1)]
-        about = pd.DataFrame([metadata] * len(finite), columns=list(table.columns))
-        about[SITE] = well.cells["site"].to_numpy(dtype=object)[finite] if len(finite) else ""
-        about[CELL] = well.cells["cell"].to_numpy()[finite]
-        sampled.append((about, well.features[finite]))
+        not_finite += profiles.add(metadata, well.features, well.cells["site"])
+        if negative.iloc[position] and len(well.features) >= small:
+            group = {column: metadata[column] for column in groups}
+            finite = well.features[np.isfinite(well.features).all(axis=1)]
+            for layer, (begin, end) in first.layers.items():
+                controls[layer].add(group, finite[:, begin:end])
+        sample.add(position, metadata, well)
     if first is None:
         raise DataError(f"{project.index_path} has no wells")
-    wells, counts = means.finish()
+    wells, counts = profiles.finish()
     if not len(wells):
         raise DataError("no well has cells; run `check` to see why")
-    small = project.config.analyze.min_cells
-    kept = [pair for pair in sampled if len(pair[0])]
     return Gathered(
         wells=flag_small_wells(wells, count=COUNT, minimum=small, flag=FLAG),
         counts=counts.assign(**{FLAG: counts[COUNT] < small}),
         controls=controls,
-        sample=Profiles(
-            pd.concat([about for about, _ in kept], ignore_index=True),
-            np.concatenate([features for _, features in kept]),
-            list(first.names),
-        ),
+        sample=sample.finish(list(first.names)),
         origin=first,
         failed_sites=failed_sites,
         not_finite=not_finite,
     )
+
+
+class _Sample:
+    """Draws cells evenly from all wells, or one cell each of some wells where these are many."""
+
+    def __init__(self, table: pd.DataFrame, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._columns = [*table.columns, SITE, CELL]
+        self._each = max(1, SAMPLED_CELLS // max(1, len(table)))
+        self._wells = set(range(len(table)))
+        if len(table) > SAMPLED_CELLS:
+            self._wells = set(self._rng.permutation(len(table))[:SAMPLED_CELLS].tolist())
+        self._parts: list[tuple[pd.DataFrame, np.ndarray]] = []
+
+    def add(self, position: int, metadata: dict[str, str], well: WellFeatures) -> None:
+        """Draw from one well."""
+        if position not in self._wells:
+            return
+        rows = np.sort(self._rng.permutation(len(well.features))[: self._each])
+        rows = rows[np.isfinite(well.features[rows]).all(axis=1)]
+        if not len(rows):
+            return
+        about = pd.DataFrame([metadata] * len(rows))
+        about[SITE] = well.cells["site"].to_numpy(dtype=object)[rows]
+        about[CELL] = well.cells["cell"].to_numpy()[rows]
+        self._parts.append((about, well.features[rows]))
+
+    def finish(self, names: list[str]) -> Profiles:
+        """Return all that was drawn; where wells are many and most are empty, perhaps nothing."""
+        if not self._parts:
+            about = pd.DataFrame(columns=self._columns)
+            return Profiles(about, np.empty((0, len(names)), np.float32), names)
+        about = pd.concat([about for about, _ in self._parts], ignore_index=True)
+        return Profiles(about, np.concatenate([found for _, found in self._parts]), names)
 
 
 def with_enough_cells(wells: Profiles) -> Profiles:

@@ -9,10 +9,11 @@ import pytest
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import (
     Profiles,
-    WellMeans,
+    WellProfiles,
     cell_count_profiles,
     flag_small_wells,
     group_means,
+    group_medians,
 )
 
 COUNT, MEMBERS = "Metadata_Cell_Count", "Metadata_Well_Count"
@@ -34,7 +35,7 @@ def wells(treatments: list[str], doses: list[str], counts: list[int]) -> Profile
 def test_means_weighted_by_cells_are_the_mean_of_all_cells() -> None:
     rng = np.random.default_rng(0)
     cells = [rng.normal(3, 2, size=(n, 4)).astype(np.float32) for n in (5, 50, 1)]
-    means = WellMeans(list("abcd"), COUNT)
+    means = WellProfiles(list("abcd"), COUNT)
     for position, features in enumerate(cells):
         metadata = {"Metadata_Well": f"A0{position}", "Metadata_Treatment": "T"}
         assert means.add(metadata, features) == 0
@@ -51,8 +52,49 @@ def test_means_weighted_by_cells_are_the_mean_of_all_cells() -> None:
     np.testing.assert_allclose(by_wells.features[0], expected, rtol=1e-12)
 
 
+def test_medians_of_cells_and_of_sites() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.lognormal(size=(61, 4)).astype(np.float32)
+    sites = np.repeat(["1", "2", "10"], [50, 10, 1])
+    features[3] = np.nan
+    good = np.arange(61) != 3
+    expected = {
+        "median": np.median(features[good], axis=0),
+        "site-medians": np.mean(
+            [np.median(features[good & (sites == site)], axis=0) for site in ("1", "2", "10")],
+            axis=0,
+        ),
+    }
+    for statistic, truth in expected.items():
+        gathered = WellProfiles(list("abcd"), COUNT, statistic)
+        assert gathered.add({"Metadata_Well": "A01"}, features, sites) == 1
+        profiles, _ = gathered.finish()
+        np.testing.assert_allclose(profiles.features[0], truth, rtol=1e-6)
+        assert list(profiles.values(COUNT)) == [60]
+    with pytest.raises(ValueError, match="statistic='mode'; choose mean, median, site-medians"):
+        WellProfiles(["a"], COUNT, "mode")
+    with pytest.raises(ValueError, match="needs the site of each cell"):
+        WellProfiles(["a"], COUNT, "site-medians").add({}, np.ones((2, 1)))
+
+
+@pytest.mark.parametrize(
+    "counts", [[1, 1, 1, 1, 1], [3, 1, 4, 2, 2], [1, 1, 5, 1, 1], [2, 2, 2, 2]]
+)
+def test_weighted_medians_are_those_of_repeated_wells(counts: list[int]) -> None:
+    n = len(counts)
+    profiles = wells(["T"] * n, [""] * n, counts)
+    given = group_medians(profiles, ["Metadata_Compound"], count=COUNT, members=MEMBERS)
+    expected = np.median(np.repeat(profiles.features, counts, axis=0), axis=0)
+    np.testing.assert_allclose(given.features[0], expected)
+    by_wells = group_medians(
+        profiles, ["Metadata_Compound"], count=COUNT, members=MEMBERS, weight="wells"
+    )
+    np.testing.assert_allclose(by_wells.features[0], np.median(profiles.features, axis=0))
+    assert (given.values(COUNT)[0], given.values(MEMBERS)[0]) == (sum(counts), n)
+
+
 def test_a_well_without_cells_is_listed_and_is_no_profile() -> None:
-    means = WellMeans(["a", "b"], COUNT)
+    means = WellProfiles(["a", "b"], COUNT)
     means.add({"Metadata_Well": "A01"}, np.ones((2, 2), np.float32))
     means.add({"Metadata_Well": "A02"}, np.ones((0, 2), np.float32))
     profiles, table = means.finish()
@@ -63,7 +105,7 @@ def test_a_well_without_cells_is_listed_and_is_no_profile() -> None:
 
 
 def test_cells_that_are_not_finite_are_left_out_and_counted() -> None:
-    means = WellMeans(["a", "b"], COUNT)
+    means = WellProfiles(["a", "b"], COUNT)
     features = np.array([[1, 2], [np.nan, 2], [3, np.inf], [3, 4]], np.float32)
     assert means.add({"Metadata_Well": "A01"}, features) == 2
     profiles, _ = means.finish()
@@ -73,11 +115,11 @@ def test_cells_that_are_not_finite_are_left_out_and_counted() -> None:
 
 def test_wells_of_other_features_are_refused() -> None:
     with pytest.raises(DataError, match="same layers"):
-        WellMeans(["a", "b"], COUNT).add({"Metadata_Well": "A01"}, np.ones((3, 5)))
+        WellProfiles(["a", "b"], COUNT).add({"Metadata_Well": "A01"}, np.ones((3, 5)))
 
 
 def test_no_wells_at_all() -> None:
-    profiles, table = WellMeans(["a"], COUNT).finish()
+    profiles, table = WellProfiles(["a"], COUNT).finish()
     assert len(profiles) == len(table) == 0
     with pytest.raises(DataError, match="no profiles"):
         group_means(profiles, [], count=COUNT, members=MEMBERS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import median_abs_deviation
 from sklearn.preprocessing import StandardScaler
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.profiling import TVN, CellMoments, Chain, Moments, Profiles, Standardize
+from deepprofiler.profiling import TVN, CellMoments, Chain, Moments, Profiles, Robust, Standardize
 from deepprofiler.profiling.chain import make_chain
 
 PLATE = "Metadata_Plate"
@@ -92,6 +93,74 @@ def test_a_feature_undefined_on_one_plate_is_left_out_on_all() -> None:
         profiles.with_features(features, profiles.names), controls=controls
     )
     assert fitted.left_out_ == {"f1": "no spread (all 7) in plate P0"}
+
+
+def test_the_reference_can_be_named() -> None:
+    profiles, controls = screen(3, 6, 10)
+    whole, own = profiles.features, profiles.features[controls]
+    on_controls = Standardize(plate=PLATE, per="screen", reference="controls")
+    given = on_controls.fit(profiles, controls=controls).transform(profiles).features
+    np.testing.assert_allclose(given, StandardScaler().fit(own).transform(whole), atol=1e-10)
+    assert on_controls.reference_ == "negative controls of the screen"
+    assert on_controls.n_ == {"": 18}
+    on_plates = Standardize(plate=PLATE, per="plate", reference="all").fit(
+        profiles, controls=controls
+    )
+    for (plate,), rows in profiles.groups([PLATE]):
+        expected = StandardScaler().fit_transform(whole[rows])
+        mapped = on_plates.transform(profiles).features[rows]
+        np.testing.assert_allclose(mapped, expected, atol=1e-10)
+        assert on_plates.n_[plate] == 16
+    assert on_plates.fit(profiles).reference_ == "all wells of each plate"
+    with pytest.raises(DataError, match="needs to know the negative controls"):
+        on_controls.fit(profiles)
+    with pytest.raises(ValueError, match="give per as well"):
+        Standardize(reference="all")
+
+
+@pytest.mark.parametrize("unscaled", [True, False])
+def test_median_and_deviation_are_scipys(unscaled: bool) -> None:
+    profiles, controls = screen(2, 20, 5)
+    fitted = Robust(plate=PLATE, unscaled=unscaled).fit(profiles, controls=controls)
+    given = fitted.transform(profiles).features
+    for (_,), rows in profiles.groups([PLATE]):
+        own = profiles.features[rows[controls[rows]]]
+        spread = median_abs_deviation(own, scale=1.0 if unscaled else "normal")
+        expected = (profiles.features[rows] - np.median(own, axis=0)) / spread
+        # scipy writes the constant with fewer digits.
+        np.testing.assert_allclose(given[rows], expected, rtol=1e-6)
+
+
+def test_a_deviation_of_zero_is_undefined() -> None:
+    """The case NRM-01: 24 controls, and treated wells where f1 is 1."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, 4))
+    features[:, 0] = np.repeat([0, 0.01, 1], [20, 4, 6])
+    features[5, 1] = np.nan
+    features[:, 3] = 2
+    metadata = pd.DataFrame({PLATE: "P1", "Metadata_Well": [f"W{i}" for i in range(30)]})
+    profiles = Profiles(metadata, features, ["f1", "f2", "f3", "f4"])
+    controls = np.arange(30) < 24
+    fitted = Robust(plate=PLATE).fit(profiles, controls=controls)
+    assert fitted.left_out_ == {
+        "f1": "no median deviation (20 of 24 are 0) in plate P1",
+        "f4": "no median deviation (all 2) in plate P1",
+    }
+    assert "2 of 4 features left out as undefined, such as f1" in fitted.notes_[1]
+    given = fitted.transform(profiles)
+    assert given.names == ["f2", "f3"]
+    known = np.delete(features[:24, 1], 5)
+    expected = (features[:, 1] - np.median(known)) / median_abs_deviation(known, scale="normal")
+    np.testing.assert_allclose(given.features[:, 0], expected, rtol=1e-6)
+    assert np.isnan(given.features).sum() == 1
+    assert fitted.largest_ == np.nanmax(np.abs(given.features))
+    assert "the largest absolute value: Plate P1, Well W" in fitted.notes_[-1]
+    assert f"is {fitted.largest_:.3g}" in fitted.notes_[-1]
+    features[29, 2] = 1e6
+    huge = Robust(plate=PLATE).fit(profiles, controls=controls)
+    assert huge.largest_ > 500
+    assert "Well W29: f3 is" in huge.notes_[-1]
+    assert "beyond 500 one feature rules" in huge.notes_[-1]
 
 
 def test_huge_values_are_reported() -> None:

@@ -83,18 +83,34 @@ def test_every_second_row_scores_like_the_same_rows_written_anew(tmp_path: Path)
     np.testing.assert_array_equal(score(half), score(anew))
 
 
-def test_pycytominer_takes_the_table_as_it_is(tmp_path: Path) -> None:
+# pycytominer sets an option that pandas 3 calls deprecated.
+@pytest.mark.filterwarnings("ignore:The 'mode.copy_on_write' option is deprecated")
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv.gz"])
+def test_pycytominer_takes_the_file_as_it_is(tmp_path: Path, name: str) -> None:
     pycytominer = pytest.importorskip("pycytominer", reason="pycytominer is not installed")
     profiles = made()
-    profiles.write(tmp_path / "p.parquet")
-    table = pycytominer.normalize(
-        profiles=pd.read_parquet(tmp_path / "p.parquet"),
-        features=profiles.names,
-        meta_features=list(profiles.metadata.columns),
-        method="standardize",
-    )
-    assert list(table.columns) == [*profiles.metadata.columns, *profiles.names]
+    doubled = np.hstack([profiles.features, profiles.features[:, :1]])
+    profiles = profiles.with_features(doubled, [*profiles.names, "conv4a_3"])
+    profiles.write(tmp_path / name)
+    told = {"profiles": str(tmp_path / name), "features": profiles.names}
+    metadata = list(profiles.metadata.columns)
+    table = pycytominer.normalize(**told, meta_features=metadata, method="standardize")
+    assert list(table.columns) == [*metadata, *profiles.names]
     np.testing.assert_allclose(table[profiles.names].mean(), 0, atol=1e-12)
+    np.testing.assert_allclose(table[profiles.names].std(ddof=0), 1)
+    kept = pycytominer.feature_select(**told, operation="correlation_threshold")
+    gone = set(profiles.names) - set(kept.columns)
+    assert len(gone) == 1
+    assert gone < {"conv4a_0", "conv4a_3"}
+    table = pycytominer.aggregate(
+        population_df=pycytominer.cyto_utils.load.load_profiles(told["profiles"]),
+        strata=["Metadata_Treatment"],
+        features=profiles.names,
+        operation="median",
+    )
+    assert table["Metadata_Treatment"].tolist() == ["T1", "T2", "T3"]
+    expected = [np.median(doubled[first::3], axis=0) for first in range(3)]
+    np.testing.assert_allclose(table[profiles.names], expected)
 
 
 def test_cellprofiler_marks_of_metadata_are_read(tmp_path: Path) -> None:
@@ -196,3 +212,40 @@ def test_subset_takes_masks_and_numbers() -> None:
     assert list(profiles.subset([2, 0]).values("Metadata_Well")) == ["A02", "A00"]
     assert list(profiles.subset(np.arange(6) > 3).values("Metadata_Well")) == ["A04", "A05"]
     assert len(profiles.subset([])) == 0
+
+
+def test_tables_of_cellprofiler_and_cytotable_are_read(tmp_path: Path, shared_data: Path) -> None:
+    """Real ones, and the columns of theirs that name an image or an object."""
+    nuclei = Profiles.read(shared_data / "jump_site" / "Nuclei.csv.gz")
+    assert set(nuclei.metadata) == {
+        "Metadata_ImageNumber",
+        "Metadata_ObjectNumber",
+        "Metadata_Number_Object_Number",
+    }
+    assert nuclei.features.shape == (109, 1933 - 3)
+    wells = Profiles.read(
+        shared_data / "bbbc021_profiles" / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
+    )
+    assert list(wells.metadata) == ["Metadata_Plate", "Metadata_Well"]
+    assert wells.features.shape == (632, 516)
+    recipe = Profiles.read(shared_data / "jump_recipe" / "inputs" / "BR00121328.parquet")
+    assert len(recipe.names) == 3
+    described = {
+        "Metadata_ImageNumber": 1,
+        "Image_Metadata_Well": "A01",
+        "Image_FileName_DNA": "a.tif",
+        "Image_URL_DNA": "file:///a.tif",
+        "Nuclei_ObjectNumber": 3,
+        "Parent_Cells": 2,
+    }
+    measured = {"Nuclei_AreaShape_Area": 7.5, "Cells_Parent_Nuclei": 1.5, "Cells_Parents": 2.0}
+    for name in ("p.csv", "p.parquet"):
+        frame = pd.DataFrame([described | measured])
+        if name == "p.csv":
+            frame.to_csv(tmp_path / name, index=False)
+        else:
+            frame.to_parquet(tmp_path / name, index=False)
+        found = Profiles.read(tmp_path / name)
+        assert found.names == list(measured)
+        assert found.values("Metadata_Well").tolist() == ["A01"]
+        assert found.values("Metadata_Image_FileName_DNA").tolist() == ["a.tif"]

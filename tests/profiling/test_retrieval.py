@@ -154,7 +154,7 @@ def test_random_profiles_score_at_chance() -> None:
     metadata = pd.DataFrame({TREATMENT: np.repeat([f"T{i}" for i in range(50)], 6)})
     profiles = Profiles(metadata, rng.normal(size=(300, 20)), [f"f{i}" for i in range(20)])
     result = mean_average_precision(profiles, label=TREATMENT, controls=None)
-    assert result.by_label.low < result.chance < result.by_label.high
+    assert result.by_compound.low < result.chance < result.by_compound.high
 
 
 def test_broken_or_lonely_profiles_never_score_one() -> None:

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import TVN, CellMoments, Moments, Profiles
-from deepprofiler.profiling.tvn import shrink
+from deepprofiler.profiling.shrinkage import shrink
 
 BATCH = "Metadata_Batch"
 

@@ -1,0 +1,217 @@
+"""Covariances from few vectors: shrinkage, powers, and the controls they are estimated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from deepprofiler.errors import DataError
+from deepprofiler.profiling.affine import Affine
+from deepprofiler.profiling.moments import CellMoments, Moments, pooled
+from deepprofiler.profiling.normalizer import control_rows
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import spoken
+
+Rule = Literal["oas", "ledoit-wolf"] | float
+Unit = Literal["cells", "wells"]
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A covariance (D, D) and the weight of the identity's multiple in it, 0 … 1."""
+
+    covariance: np.ndarray
+    weight: float
+
+
+def shrink(moments: Moments, rule: Rule, rows: np.ndarray | None = None) -> Shrunk:
+    """Estimate a covariance from few vectors: (1 − s) C + s · mean λ · I.
+
+    Parameters
+    ----------
+    moments : Moments
+        Their number and covariance C.
+    rule : "oas", "ledoit-wolf" or float
+        ``oas``: Chen et al. 2010, from C and n alone. ``ledoit-wolf``: Ledoit and Wolf 2004; needs
+        the rows. A number ε ≥ 0: C + ε · mean λ · I, where 0 does not shrink.
+    rows : ndarray, (n, D), optional
+        The vectors themselves.
+
+    Raises
+    ------
+    DataError
+        ``ledoit-wolf`` without rows.
+    """
+    covariance = moments.covariance
+    size = len(covariance)
+    level = float(np.trace(covariance)) / size
+    if isinstance(rule, str):
+        squares = float((covariance**2).sum())
+        if rule == "oas":
+            spread = (moments.n + 1) * (squares / size - level**2) / size
+            above, below = squares / size**2 + level**2, spread
+        else:
+            if rows is None:
+                raise DataError(
+                    "shrinkage ledoit-wolf needs every control's vector, but only the cells' "
+                    "moments were kept: choose shrinkage oas or fit_on wells"
+                )
+            fourth = float((((rows - moments.mean) ** 2).sum(axis=1) ** 2).mean())
+            above, below = (fourth - squares) / moments.n, squares - size * level**2
+        weight = min(1.0, max(0.0, above / below)) if below > 0 else 1.0
+        return Shrunk((1 - weight) * covariance + weight * level * np.eye(size), weight)
+    return Shrunk(covariance + rule * level * np.eye(size), rule / (1 + rule))
+
+
+def check_rule(shrinkage: Rule) -> None:
+    """Raise ValueError for a rule that :func:`shrink` does not know."""
+    known = (
+        shrinkage in ("oas", "ledoit-wolf")
+        if isinstance(shrinkage, str)
+        else (np.isfinite(shrinkage) and shrinkage >= 0)
+    )
+    if not known:
+        raise ValueError(f"shrinkage={shrinkage!r}; choose oas, ledoit-wolf or a number ≥ 0")
+
+
+def power(covariance: np.ndarray, exponent: float) -> np.ndarray:
+    """Symmetric power of a positive definite matrix (D, D), such as its inverse root (−½)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * values**exponent) @ vectors.T
+
+
+def principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (D,), the largest first, and eigenvectors in columns (D, D).
+
+    The sign of an axis is arbitrary; its largest loading is made positive.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return values, vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), range(len(values))])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of the negative controls.
+
+    Attributes
+    ----------
+    unit : {"cells", "wells"}
+        What the vectors are.
+    moments : dict
+        Of each batch's controls; under ``""`` where there are no batches.
+    rows : dict
+        The vectors themselves, where they are wells.
+    """
+
+    unit: Unit
+    moments: dict[Any, Moments]
+    rows: dict[Any, np.ndarray]
+
+    @property
+    def total(self) -> Moments:
+        """Moments of all controls."""
+        return pooled(self.moments.values(), len(next(iter(self.moments.values())).mean))
+
+    @property
+    def everything(self) -> np.ndarray | None:
+        """All vectors, (n, D), where they are known."""
+        return np.concatenate(list(self.rows.values())) if self.rows else None
+
+
+class OnControls(Affine):
+    """A map that is fitted on the negative controls' covariance.
+
+    Parameters
+    ----------
+    batch : str or None
+        Column of metadata with the batch; None: batches are not told apart.
+    shrinkage : "oas", "ledoit-wolf" or float
+        See :func:`shrink`; 0 needs covariances of full rank.
+    fit_on : {"cells", "wells"}, optional
+        Moments of the control cells, or profiles of the control wells. None: the cells where
+        their moments are given, else the wells.
+
+    Attributes
+    ----------
+    n_, d_, rank_ : int
+        Vectors (cells or wells) fitted on, features, rank of their covariance.
+    mean_ : ndarray, (D,)
+    """
+
+    def __init__(self, *, batch: str | None, shrinkage: Rule, fit_on: Unit | None) -> None:
+        check_rule(shrinkage)
+        if fit_on not in (None, "cells", "wells"):
+            raise ValueError(f"fit_on={fit_on!r}; choose cells or wells")
+        self.batch = batch
+        self.shrinkage = shrinkage
+        self.fit_on = fit_on
+
+    def _reference(
+        self, profiles: Profiles, controls: np.ndarray | None, cells: CellMoments | None
+    ) -> Reference:
+        """Gather the controls, check that there are any, and set what the fit is on."""
+        if self.fit_on == "cells" and cells is None:
+            raise DataError(f"{self.name}: fit_on cells needs the moments of the control cells")
+        unit: Unit = "wells" if cells is None or self.fit_on == "wells" else "cells"
+        if unit == "cells" and cells is not None and cells.names != profiles.names:
+            raise DataError(f"{self.name}: the cells' features are not those of the profiles")
+        chosen = control_rows(profiles, controls)
+        groups = profiles.groups([self.batch] if self.batch else [])
+        batches = {key[0] if key else "": indices[chosen[indices]] for key, indices in groups}
+        rows: dict[Any, np.ndarray] = {}
+        if unit == "wells" or cells is None:
+            profiles.require_finite(np.flatnonzero(chosen))
+            rows = {key: profiles.features[one].astype(float) for key, one in batches.items()}
+            moments = {key: Moments.of(one) for key, one in rows.items()}
+        else:
+            moments = cells.by(self.batch)
+            # A batch without a single control cell has no entry; it must still be named.
+            empty = Moments.empty(len(profiles.names))
+            moments.update({key: empty for key in batches if key not in moments})
+        reference = Reference(unit, moments, rows)
+        total = reference.total
+        self.n_, self.d_, self.mean_ = total.n, len(profiles.names), total.mean
+        self._check_size(total, unit, "all batches")
+        self.reference_ = f"negative control {unit}"
+        self.names_in_, self.columns_ = list(profiles.names), np.arange(self.d_)
+        self.group_, self.left_out_ = self.batch, {}
+        return reference
+
+    def _check_size(self, moments: Moments, unit: str, where: str) -> int:
+        """Return how many controls a reference needs. Raises DataError for fewer than 2."""
+        needed = 2 if self.shrinkage != 0 else len(moments.mean) + 1
+        if moments.n < 2:
+            raise DataError(
+                f"{self.name}: {where} has {moments.n} control {unit} and needs at least {needed}; "
+                "add negative controls, lower min_cells or pool batches"
+            )
+        return needed
+
+    def _checked_rank(self, moments: Moments, unit: str, where: str) -> int:
+        """Rank of a reference, if it is enough to invert its covariance as configured."""
+        needed = self._check_size(moments, unit, where)
+        size, rank = len(moments.mean), moments.rank
+        if self.shrinkage == 0 and rank < size:
+            raise DataError(
+                f"{self.name}: without shrinkage the covariance of {where} cannot be inverted: "
+                f"rank {rank} of {size} features from {moments.n} control {unit}; choose shrinkage "
+                f"oas or a number above 0, or give at least {needed} controls and no doubled "
+                "features"
+            )
+        if not rank:
+            raise DataError(
+                f"{self.name}: the {moments.n} control {unit} of {where} do not vary at all"
+            )
+        return rank
+
+    def _ranks(self, reference: Reference) -> dict[Any, int]:
+        """Return the checked rank of each batch; none where batches are not told apart."""
+        if self.batch is None:
+            return {}
+        return {
+            key: self._checked_rank(one, reference.unit, f"{spoken(self.batch)} {key}")
+            for key, one in reference.moments.items()
+        }

@@ -1,0 +1,139 @@
+"""What ``analyze --steps aggregate`` leaves for the steps after it, and whether it still holds."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.errors import DataError
+from deepprofiler.features import Origin
+from deepprofiler.files import replacing
+from deepprofiler.metadata import COUNT, FLAG, PLATE, WELL
+from deepprofiler.profiling.moments import CellMoments, Moments
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.project import Project
+from deepprofiler.stages.wells import Gathered
+
+FORMAT = "deepprofiler aggregate"
+VERSION = 1
+_WELLS, _COUNTS, _SAMPLE = "wells-unnormalized.parquet", "counts.csv", "cells.parquet"
+#: Written last, so that it stands for all of them.
+AGGREGATE = "aggregate.npz"
+
+
+def write_aggregated(project: Project, gathered: Gathered) -> None:
+    """Write averages, counts and the sample of cells as tables, and moments of controls."""
+    project.profiles_path(AGGREGATE).unlink(missing_ok=True)
+    gathered.wells.write(project.profiles_path(_WELLS))
+    gathered.sample.write(project.profiles_path(_SAMPLE))
+    with replacing(project.profiles_path(_COUNTS)) as temporary:
+        order = gathered.counts.sort_values([PLATE, WELL], kind="stable")
+        order.to_csv(temporary, index=False)
+    groups: list[Any] = []
+    arrays = {}
+    for layer, moments in gathered.controls.items():
+        upper = np.triu_indices(len(moments.names))
+        for group, found in moments.groups.items():
+            arrays[f"{len(groups)}/mean"] = found.mean
+            # A covariance is symmetric: half of it says all.
+            arrays[f"{len(groups)}/scatter"] = found.scatter[upper]
+            groups.append([layer, group, found.n])
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "settings": _settings(project),
+        "origin": gathered.origin.to_text(),
+        "failed_sites": gathered.failed_sites,
+        "not_finite": gathered.not_finite,
+        "groups": groups,
+    }
+    with replacing(project.profiles_path(AGGREGATE)) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+
+
+def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
+    """Read what :func:`write_aggregated` wrote, if it is what would be written now.
+
+    Returns
+    -------
+    Gathered or None
+    str
+        Where it is None, why: nothing there, other settings, another index, or newer features.
+    """
+    path = project.profiles_path(AGGREGATE)
+    if not path.exists():
+        return None, "wells are not aggregated yet"
+    made = path.stat().st_mtime_ns
+    features = [project.well_path(well.plate, well.well) for well in project.index.wells()]
+    # Features may have been moved away: averages are all that is needed then.
+    if any(file.exists() and file.stat().st_mtime_ns > made for file in features):
+        return None, "there are newer features than the averages of wells"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"]))
+            if (about["format"], about["version"]) != (FORMAT, VERSION):
+                return None, "the averages of wells are in another format"
+            if about["settings"] != _settings(project):
+                return None, "wells were aggregated with other settings"
+            origin = Origin.from_text(about["origin"])
+            counts = _read_counts(project)
+            if not _same_wells(project, counts):
+                return None, "the index changed after wells were aggregated"
+            return Gathered(
+                wells=Profiles.read(project.profiles_path(_WELLS)),
+                counts=counts,
+                controls=_moments(origin, about["groups"], stored),
+                sample=Profiles.read(project.profiles_path(_SAMPLE)),
+                origin=origin,
+                failed_sites=about["failed_sites"],
+                not_finite=about["not_finite"],
+            ), ""
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, DataError) as error:
+        return None, f"the averages of wells cannot be read ({error})"
+
+
+def _settings(project: Project) -> dict[str, Any]:
+    """Give what decides the averages beside features and index."""
+    config, roles = project.config, project.index.roles
+    return {
+        "aggregate": config.analyze.aggregate,
+        "min_cells": config.analyze.min_cells,
+        "seed": config.dataset.seed,
+        "batch": roles["batch"],
+        "control": [roles.get("control"), project.index.control],
+    }
+
+
+def _moments(origin: Origin, groups: list[Any], stored: Any) -> dict[str, CellMoments]:
+    """Put the moments of control cells together again."""
+    found = {
+        layer: CellMoments(list(origin.names[first:end]))
+        for layer, (first, end) in origin.layers.items()
+    }
+    for position, (layer, group, n) in enumerate(groups):
+        mean = stored[f"{position}/mean"]
+        scatter = np.zeros((len(mean), len(mean)))
+        scatter[np.triu_indices(len(mean))] = stored[f"{position}/scatter"]
+        scatter += np.triu(scatter, 1).T
+        key = tuple((column, value) for column, value in group)
+        found[layer].groups[key] = Moments(n, mean, scatter)
+    return found
+
+
+def _read_counts(project: Project) -> pd.DataFrame:
+    path = project.profiles_path(_COUNTS)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table[COUNT] = table[COUNT].astype(int)
+    table[FLAG] = table[FLAG] == "True"
+    return table
+
+
+def _same_wells(project: Project, counts: pd.DataFrame) -> bool:
+    """Whether the index knows the same wells, and the same of each."""
+    now = project.index.well_table().sort_values([PLATE, WELL], kind="stable")
+    then = counts.drop(columns=[COUNT, FLAG])
+    return list(now) == list(then) and now.to_numpy().tolist() == then.to_numpy().tolist()

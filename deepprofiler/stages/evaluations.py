@@ -1,0 +1,285 @@
+"""What profiles are evaluated by: names, parameters, and which roles of the index each needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from deepprofiler.config import Named
+from deepprofiler.errors import ConfigError
+from deepprofiler.metadata import PLATE, WELL
+from deepprofiler.profiling.compare import difference
+from deepprofiler.profiling.evaluate import (
+    gene_accuracy,
+    k_nearest_accuracy,
+    nsc,
+    nscb,
+    replicate_accuracy,
+)
+from deepprofiler.profiling.links import enrichment
+from deepprofiler.profiling.measure import Measure
+from deepprofiler.profiling.mixing import silhouette
+from deepprofiler.profiling.precision import precision_recall
+from deepprofiler.profiling.replication import percent_replicating
+from deepprofiler.profiling.retrieval import AveragePrecision, Negatives, mean_average_precision
+from deepprofiler.stages.screen import Screen
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One way to evaluate a screen.
+
+    Attributes
+    ----------
+    title : str
+        As it stands in tables and sentences.
+    compute : callable
+        From a screen, and keyword-only parameters with defaults, to one or more measures.
+    needs : tuple of str
+        Roles of the index, besides the treatment.
+    shuffles : str or None
+        Role whose labels are dealt out anew for the baseline of shuffled labels.
+    batches : bool
+        Whether it needs more than one batch.
+    """
+
+    title: str
+    compute: Callable[..., Sequence[Measure]]
+    needs: tuple[str, ...] = ()
+    shuffles: str | None = None
+    batches: bool = False
+
+    def missing(self, screen: Screen) -> str:
+        """Say what it lacks, or nothing."""
+        for role in ("treatment", *self.needs):
+            if not screen.has(role):
+                return f"the index has no {role}; name its column in dataset.columns.{role}"
+        return "all wells are of one batch" if self.batches and screen.batches < 2 else ""
+
+
+def _common(screen: Screen) -> dict[str, Any]:
+    return {"controls": None, "metric": screen.metric, "seed": screen.seed}
+
+
+def _matched(screen: Screen) -> dict[str, Any]:
+    roles = ("treatment", "compound", "mechanism")
+    return _common(screen) | {role: screen.column(role) for role in roles}
+
+
+def _nsc(screen: Screen) -> list[Measure]:
+    return [nsc(screen.treatments, **_matched(screen))]
+
+
+def _nscb(screen: Screen) -> list[Measure]:
+    profiles = screen.treatments_by_batch
+    return [nscb(profiles, batch=screen.column("batch"), **_matched(screen))]
+
+
+def _drop(screen: Screen) -> list[Measure]:
+    same = nsc(screen.treatments, **_matched(screen))
+    other = nscb(screen.treatments_by_batch, batch=screen.column("batch"), **_matched(screen))
+    return [difference(same, other, name="drop from NSC to NSCB", seed=screen.seed)]
+
+
+def _k_nearest(screen: Screen, *, k: int = 5) -> list[Measure]:
+    return [k_nearest_accuracy(screen.treatments, k=k, **_matched(screen))]
+
+
+def _excluded(exclude: Sequence[str]) -> list[str]:
+    """Columns in which replicates must differ."""
+    known = {"plate": PLATE, "well": WELL}
+    wrong = [name for name in exclude if name not in known]
+    if wrong:
+        raise ConfigError(f"exclude holds {wrong[0]}; it can hold: {', '.join(known)}")
+    return [known[name] for name in exclude]
+
+
+def _genes(screen: Screen, *, exclude: Sequence[str] = ()) -> list[Measure]:
+    return [
+        gene_accuracy(
+            screen.treated,
+            variant=screen.column("treatment"),
+            gene=screen.column("gene"),
+            differ=_excluded(exclude),
+            **_common(screen),
+        )
+    ]
+
+
+def _replicates(screen: Screen, *, exclude: Sequence[str] = ()) -> list[Measure]:
+    return [
+        replicate_accuracy(
+            screen.treated,
+            treatment=screen.column("treatment"),
+            compound=screen.column("compound"),
+            differ=_excluded(exclude),
+            **_common(screen),
+        )
+    ]
+
+
+def _retrieved(screen: Screen, result: AveragePrecision) -> list[Measure]:
+    tested = [] if screen.shuffled else [result.retrieved]
+    return [result, result.normalized, *tested]
+
+
+def _mechanism_map(screen: Screen, *, permutations: int = 10_000) -> list[Measure]:
+    result = mean_average_precision(
+        screen.treatments,
+        label=screen.column("mechanism"),
+        differ=[screen.column("compound")],
+        name="mAP of mechanisms",
+        cluster=screen.column("compound"),
+        permutations=permutations,
+        **_common(screen),
+    )
+    return _retrieved(screen, result)
+
+
+def _replicate_map(
+    screen: Screen,
+    *,
+    negatives: Negatives | None = None,
+    exclude: Sequence[str] = (),
+    permutations: int = 10_000,
+) -> list[Measure]:
+    controls = screen.controls
+    result = mean_average_precision(
+        screen.wells,
+        label=screen.column("treatment"),
+        differ=_excluded(exclude),
+        negatives=negatives or ("controls" if controls.any() else "others"),
+        name="mAP of replicates",
+        cluster=screen.column("compound"),
+        permutations=permutations,
+        **(_common(screen) | {"controls": controls}),
+    )
+    return _retrieved(screen, result)
+
+
+def _enrichment(screen: Screen, *, percent: float = 1.0) -> list[Measure]:
+    columns = _matched(screen)
+    del columns["treatment"]
+    return [enrichment(screen.treatments, percent=percent, **columns)]
+
+
+def _precision_recall(screen: Screen, *, k: int = 10) -> list[Measure]:
+    return list(precision_recall(screen.treatments, k=k, **_matched(screen)))
+
+
+def _replicating(screen: Screen, *, percentile: float = 95.0, times: int = 1000) -> list[Measure]:
+    result = percent_replicating(
+        screen.wells,
+        treatment=screen.column("treatment"),
+        controls=screen.controls,
+        compound=screen.column("compound"),
+        metric="euclidean" if screen.metric == "euclidean" else "correlation",
+        percentile=percentile,
+        times=times,
+        seed=screen.seed,
+    )
+    return [result]
+
+
+def _batches(screen: Screen) -> list[Measure]:
+    batch, controls = screen.column("batch"), screen.controls
+    found = screen.wells.values(batch)[controls]
+    # Controls are the same in all batches, as treatments need not be.
+    enough = 1 < len(set(found)) < len(found)
+    rows = controls if enough else None
+    return [silhouette(screen.wells, by=batch, rows=rows, metric=screen.metric, seed=screen.seed)]
+
+
+def _mechanisms(screen: Screen) -> list[Measure]:
+    return [
+        silhouette(
+            screen.treatments,
+            by=screen.column("mechanism"),
+            cluster=screen.column("compound"),
+            metric=screen.metric,
+            seed=screen.seed,
+        )
+    ]
+
+
+_BY_MECHANISM: dict[str, Any] = {"needs": ("mechanism",), "shuffles": "mechanism"}
+
+#: In the order of tables: the most telling first.
+EVALUATIONS = {
+    "nsc": Evaluation("NSC", _nsc, **_BY_MECHANISM),
+    "nscb": Evaluation("NSCB", _nscb, batches=True, **_BY_MECHANISM),
+    "gene-accuracy": Evaluation("gene accuracy", _genes, ("gene",), "gene"),
+    "replicate-accuracy": Evaluation("replicate accuracy", _replicates, shuffles="treatment"),
+    "drop": Evaluation("drop from NSC to NSCB", _drop, ("mechanism",), batches=True),
+    "k-nn": Evaluation("k-NN", _k_nearest, **_BY_MECHANISM),
+    "mechanism-map": Evaluation("mAP of mechanisms", _mechanism_map, **_BY_MECHANISM),
+    "enrichment": Evaluation("enrichment", _enrichment, **_BY_MECHANISM),
+    "precision-recall": Evaluation("precision and recall", _precision_recall, **_BY_MECHANISM),
+    "mechanism-silhouette": Evaluation("silhouette by mechanism", _mechanisms, ("mechanism",)),
+    "replicate-map": Evaluation("mAP of replicates", _replicate_map, shuffles="treatment"),
+    "percent-replicating": Evaluation("percent replicating", _replicating),
+    "batch-silhouette": Evaluation("silhouette by batch", _batches, batches=True),
+}
+
+
+def choose(named: Iterable[Named]) -> list[Evaluation]:
+    """Look up evaluations and their parameters, as a config gives them.
+
+    Parameters
+    ----------
+    named : iterable of Named
+        Names of :data:`EVALUATIONS` with their parameters.
+
+    Returns
+    -------
+    list of Evaluation
+        They compute with the given parameters, and raise ConfigError where a value cannot be used.
+
+    Raises
+    ------
+    ConfigError
+        A name or a parameter does not exist.
+    """
+    chosen = []
+    for name, params in ((one.name, one.params) for one in named):
+        if name not in EVALUATIONS:
+            near = get_close_matches(name, EVALUATIONS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            known = ", ".join(EVALUATIONS)
+            raise ConfigError(f"analyze.evaluate: no evaluation {name}; {hint}There are: {known}")
+        evaluation = EVALUATIONS[name]
+        known_params = parameters(evaluation)
+        wrong = [key for key in params if key not in known_params]
+        if wrong:
+            has = f"it has: {', '.join(known_params)}" if known_params else "it has none"
+            raise ConfigError(f"analyze.evaluate: {name} has no parameter {wrong[0]}; {has}")
+        chosen.append(replace(evaluation, compute=_with(evaluation.compute, name, params)))
+    return chosen
+
+
+def _with(
+    compute: Callable[..., Sequence[Measure]], name: str, params: dict[str, Any]
+) -> Callable[..., Sequence[Measure]]:
+    """Give parameters to a computation; what it cannot use is the config's fault."""
+    if not params:
+        return compute
+
+    def computed(screen: Screen) -> Sequence[Measure]:
+        try:
+            return compute(screen, **params)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"analyze.evaluate: {name}: {error}") from error
+
+    return computed
+
+
+def parameters(evaluation: Evaluation) -> dict[str, Any]:
+    """Names of an evaluation's parameters and their defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(evaluation.compute).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }

@@ -1,0 +1,208 @@
+"""Classical features of the segmented nuclei, a file per well and a profile per well."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.errors import DataError
+from deepprofiler.features import Origin, WellFeatures, iterate, read_origin, write_well
+from deepprofiler.files import file_digest, replacing
+from deepprofiler.imaging.classical import measure_objects, require_cp_measure
+from deepprofiler.imaging.read import inspect, read_labels
+from deepprofiler.imaging.segment import centers
+from deepprofiler.metadata import COUNT, PLATE, WELL, Site, Well
+from deepprofiler.parallel import ordered_map
+from deepprofiler.profiling.join import defined_means
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.progress import track
+from deepprofiler.project import Project
+from deepprofiler.stages.locate import locate
+from deepprofiler.stages.networks import versions
+from deepprofiler.stages.outcome import LOG, Failures, Outcome
+from deepprofiler.stages.sites import SiteReader, correction_digest, explain
+
+NAME = "cp-measure"
+# Folder beside the baseline of random weights.
+_BASELINE = "classical"
+
+
+def measure_cells(project: Project, outcome: Outcome) -> Profiles:
+    """Measure the nuclei of every well and average them.
+
+    Wells that are finished with the same label images and settings are left alone, unless a site
+    of theirs failed. Label images that are missing are made first, by ``locate``.
+
+    Parameters
+    ----------
+    project : Project
+    outcome : Outcome
+        Takes what was written and left out.
+
+    Returns
+    -------
+    Profiles
+        A row for each well with nuclei: plate, well, number of nuclei, and the mean of each feature
+        over those in which it is defined. It is also written to ``profiles/classical.parquet``.
+
+    Raises
+    ------
+    ConfigError
+        The package cp-measure is not installed.
+    DataError
+        No well has nuclei.
+    """
+    require_cp_measure()
+    if not all(project.labels_path(site).exists() for site in project.index.sites):
+        LOG.info("classical features need label images: running locate with labels first")
+        locate(project, labels=True)
+    wells = project.index.wells()
+    correction = lru_cache(partial(correction_digest, project))
+    inputs = [_inputs(project, well, correction(well.plate)) for well in wells]
+    todo = [
+        (well, digest)
+        for well, digest in zip(wells, inputs, strict=True)
+        if not _is_current(project, well, digest)
+    ]
+    failures = Failures(project, "analyze")
+    sites = [site for well, _ in todo for site in well.sites]
+    measure = _Measure(SiteReader(project), replace(project), project.index.channels)
+    found = ordered_map(measure, sites, workers=min(project.workers, max(len(sites), 1)))
+    results = track(found, len(sites), "analyze: sites, classical features")
+    for well, digest in todo:
+        _write(project, well, [next(results) for _ in well.sites], digest, failures)
+    next(results, None)
+    failures.write()
+    for what, count in failures.counts().items():
+        outcome.left_out[f"{what} from the classical features"] = count
+    return _average(project, wells, outcome)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """Objects of one site: centres (N,), features (N, D) and their D names; or why there are none.
+
+    A site without objects has no names.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    features: np.ndarray
+    names: tuple[str, ...]
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Measures one site."""
+
+    reader: SiteReader
+    paths: Project
+    channels: tuple[str, ...]
+
+    def __call__(self, site: Site) -> _Site:
+        """Read image and labels of ``site``, and measure the objects."""
+        none = np.empty(0)
+        try:
+            labels = read_labels(self.paths.labels_path(site))
+            image = self.reader.image(site)
+            stored = inspect(self.reader.files(site)[0].path).dtype
+            full = float(np.iinfo(stored).max) if stored.kind == "u" else 1.0
+            features, names = measure_objects(image, labels, self.channels, full_scale=full)
+        except DataError as error:
+            return _Site(none, none, np.empty((0, 0)), (), str(error))
+        x, y, _ = centers(labels)
+        return _Site(x, y, features, tuple(names))
+
+
+def _write(
+    project: Project, well: Well, results: list[_Site], inputs: str, failures: Failures
+) -> None:
+    """Write one well's file, and name the sites that were left out."""
+    failed = {}
+    for site, result in zip(well.sites, results, strict=True):
+        if result.failed:
+            failed[site.site] = explain(site, result.failed)
+            failures.add(well.plate, well.well, site.site, failed[site.site])
+    names = next((result.names for result in results if result.names), ())
+    pairs = [pair for pair in zip(well.sites, results, strict=True) if len(pair[1].x)]
+    cells = pd.DataFrame(
+        {
+            "site": [site.site for site, result in pairs for _ in result.x],
+            "cell": np.concatenate([np.empty(0, int), *(np.arange(len(r.x)) for _, r in pairs)]),
+            "x": np.concatenate([np.empty(0), *(result.x for _, result in pairs)]),
+            "y": np.concatenate([np.empty(0), *(result.y for _, result in pairs)]),
+        }
+    )
+    origin = Origin(
+        plate=well.plate,
+        well=well.well,
+        names=names,
+        layers={NAME: [0, len(names)]},
+        channels=project.index.channels,
+        crop_size=0,
+        rescale="none",
+        checkpoint=NAME,
+        digest=version(NAME),
+        inputs=inputs,
+        failed=failed,
+        versions=versions(),
+    )
+    features = np.concatenate(
+        [np.empty((0, len(names)), np.float32), *(result.features for _, result in pairs)]
+    )
+    with replacing(project.well_path(well.plate, well.well, _BASELINE)) as temporary:
+        write_well(temporary, WellFeatures(features, cells, origin))
+
+
+def _average(project: Project, wells: list[Well], outcome: Outcome) -> Profiles:
+    """Average the cells of each well, and write the table."""
+    paths = [project.well_path(well.plate, well.well, _BASELINE) for well in wells]
+    means = []
+    for well in iterate(paths):
+        count = len(well.features)
+        if count:
+            named = pd.DataFrame({PLATE: [well.origin.plate], WELL: [well.origin.well]})
+            cells = Profiles(
+                named.loc[[0] * count], well.features.astype(np.float64), list(well.origin.names)
+            )
+            means.append(defined_means(cells, [PLATE, WELL]).with_column(COUNT, count))
+    if not means:
+        raise DataError("the label images in outputs/labels hold no nuclei to measure")
+    profiles = Profiles.concat(means)
+    path = project.profiles_path("classical.parquet")
+    profiles.write(path)
+    outcome.wrote.append(f"{len(profiles.names)} classical features of {len(profiles)} wells")
+    return profiles
+
+
+def _inputs(project: Project, well: Well, correction: str | None) -> str:
+    """Hash everything but pixels that decides a well's features."""
+    decides = {
+        "channels": project.index.channels,
+        "prepare": project.config.prepare.model_dump(include={"illumination", "compress"}),
+        "illumination": correction,
+        "labels": [
+            [site.site, site.sources, file_digest(project.labels_path(site))] for site in well.sites
+        ],
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _is_current(project: Project, well: Well, inputs: str) -> bool:
+    """Tell whether a well's file was made of the same, without failures."""
+    path = project.well_path(well.plate, well.well, _BASELINE)
+    if not path.exists():
+        return False
+    try:
+        origin = read_origin(path)
+    except DataError as error:
+        LOG.info("%s; measuring the well anew", error)
+        return False
+    return (origin.inputs, origin.digest, origin.failed) == (inputs, version(NAME), {})

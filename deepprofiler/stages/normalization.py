@@ -1,0 +1,162 @@
+"""Fit the configured normalization on the wells of a screen, and apply it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.config import Named
+from deepprofiler.errors import DataError
+from deepprofiler.files import replacing
+from deepprofiler.metadata import COUNT, PLATE, WELL
+from deepprofiler.profiling.chain import Chain, make_chain
+from deepprofiler.profiling.moments import CellMoments
+from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.project import Project
+from deepprofiler.stages.aggregated import AGGREGATE
+from deepprofiler.stages.outcome import LOG
+from deepprofiler.stages.screen import negative_rows, treatments_of
+from deepprofiler.stages.wells import Gathered, with_enough_cells
+
+_WELLS, _CHAIN = "wells.parquet", "normalization.npz"
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """Well profiles and what normalized them.
+
+    Attributes
+    ----------
+    wells : Profiles
+        The wells that can be normalized.
+    chain : Chain
+        The fitted steps.
+    """
+
+    wells: Profiles
+    chain: Chain
+
+    def before(self, gathered: Gathered) -> Profiles:
+        """Return the same wells as they were aggregated."""
+        keys = [PLATE, WELL]
+        kept = pd.MultiIndex.from_frame(self.wells.metadata[keys])
+        return gathered.wells.subset(
+            pd.MultiIndex.from_frame(gathered.wells.metadata[keys]).isin(kept)
+        )
+
+
+def configured_steps(project: Project, wells: Profiles) -> tuple[Named, ...]:
+    """Name the steps of ``analyze.normalize``; by default TVN where there are controls."""
+    steps = project.config.analyze.normalize
+    if steps is not None:
+        return steps
+    controls = negative_rows(project.index, with_enough_cells(wells)).any()
+    chosen = ["standardize", "tvn"] if controls else ["standardize"]
+    return tuple(Named(name=name) for name in chosen)
+
+
+def fit_chain(
+    project: Project,
+    wells: Profiles,
+    cells: CellMoments | None,
+    steps: tuple[Named, ...] | None = None,
+) -> Chain:
+    """Fit a normalization on the wells with enough cells and the controls.
+
+    Parameters
+    ----------
+    project : Project
+    wells : Profiles
+        As aggregated; those with too few cells take no part.
+    cells : CellMoments or None
+        Moments of the controls' cells; without them all is fitted on wells.
+    steps : tuple of Named, optional
+        In place of the configured ones.
+
+    Raises
+    ------
+    ConfigError
+        A step or a parameter does not exist.
+    DataError
+        No well has enough cells, or a step cannot be fitted.
+    """
+    usable = with_enough_cells(wells)
+    if not len(usable):
+        raise DataError(
+            f"no well has analyze.min_cells = {project.config.analyze.min_cells} cells; lower it"
+        )
+    steps = configured_steps(project, wells) if steps is None else steps
+    controls = negative_rows(project.index, usable)
+    return _chain(project, steps).fit(usable, controls=controls, cells=cells)
+
+
+def normalize(project: Project, gathered: Gathered) -> Normalized:
+    """Fit on the wells of one layer, transform all that can be, and write what came of it."""
+    chain = fit_chain(project, gathered.wells, gathered.cells)
+    if project.config.analyze.normalize is None and len(chain.steps) == 1:
+        LOG.warning(
+            "no well is a negative control (`%s` in the control column), which TVN needs: "
+            "profiles are standardized only",
+            project.index.control,
+        )
+    for note in chain.notes_:
+        LOG.info("%s", note)
+    wells = chain.transform(gathered.wells.subset(chain.covers(gathered.wells)))
+    if project.index.has("treatment"):
+        weight = project.config.analyze.weight
+        treatments = treatments_of(with_enough_cells(wells), project.index, weight)
+        treatments.write(project.profiles_path("treatments.parquet"))
+    left_out = pd.DataFrame(chain.left_out_.items(), columns=["feature", "reason"])
+    with replacing(project.profiles_path("features-left-out.csv")) as temporary:
+        left_out.to_csv(temporary, index=False)
+    wells.write(project.profiles_path(_WELLS))
+    chain.save(project.profiles_path(_CHAIN))
+    return Normalized(wells, chain)
+
+
+def read_normalized(project: Project, gathered: Gathered) -> tuple[Normalized | None, str]:
+    """Read what :func:`normalize` wrote, if it is what would be written now.
+
+    Returns
+    -------
+    Normalized or None
+    str
+        Where it is None, why: nothing there, newer averages, or other steps.
+    """
+    path = project.profiles_path(_CHAIN)
+    if not path.exists():
+        return None, "wells are not normalized yet"
+    made = path.stat().st_mtime_ns
+    if project.profiles_path(AGGREGATE).stat().st_mtime_ns > made:
+        return None, "there are newer averages of wells than normalized ones"
+    try:
+        wells, chain = Profiles.read(project.profiles_path(_WELLS)), Chain.load(path)
+    except DataError as error:
+        return None, f"normalized wells cannot be read ({error})"
+    expected = _chain(project, configured_steps(project, gathered.wells))
+    fitted_on = chain.steps[0].names_in_ if chain.steps else wells.names
+    if _said(chain) != _said(expected) or fitted_on != gathered.wells.names:
+        return None, "wells were normalized with other settings"
+    return Normalized(wells, chain), ""
+
+
+def _chain(project: Project, steps: tuple[Named, ...]) -> Chain:
+    return make_chain(
+        [(step.name, step.params) for step in steps],
+        plate=PLATE,
+        batch=project.index.roles["batch"],
+        well=WELL,
+        count=COUNT,
+    )
+
+
+def _said(chain: Chain) -> str:
+    """Names and parameters of all steps, as text that a file keeps."""
+    return json.dumps([[step.name, step.params()] for step in chain.steps], default=_plain)
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else str(value)

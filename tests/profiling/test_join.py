@@ -1,0 +1,58 @@
+"""Tables of other programs matched with ours, against pandas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepprofiler.errors import DataError
+from deepprofiler.profiling import Profiles
+from deepprofiler.profiling.join import defined_means, join, without_undefined
+
+ON = ["Metadata_Plate", "Metadata_Well"]
+
+
+def table(plates: list, wells: list[str], features: np.ndarray) -> Profiles:
+    names = [f"f{column}" for column in range(features.shape[1])]
+    return Profiles(
+        pd.DataFrame({"Metadata_Plate": plates, "Metadata_Well": wells}), features, names
+    )
+
+
+def test_means_skip_what_is_undefined_as_pandas_does() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 6))
+    features[rng.random(features.shape) < 0.3] = np.nan
+    plates = [f"P{place % 2}" for place in range(40)]
+    features[np.array(plates) == "P1", 5] = np.inf
+    wells = [f"A0{place % 3}" for place in range(40)]
+    found = defined_means(table(plates, wells, features), ON)
+    frame = pd.DataFrame(features).replace(np.inf, np.nan)
+    expected = frame.groupby([plates, wells]).mean()
+    np.testing.assert_allclose(found.features, expected.to_numpy(), rtol=1e-12)
+    assert list(zip(found.values(ON[0]), found.values(ON[1]), strict=True)) == list(expected.index)
+
+
+def test_rows_are_matched_in_our_order_and_the_others_named() -> None:
+    ours = table(["24277", "24277", "P2"], ["B01", "A01", "A01"], np.zeros((3, 1)))
+    theirs = table([24277, 24277, 24277], ["A01", "B01", "C01"], np.array([[1.0], [2.0], [3.0]]))
+    joined = join(ours.with_column("Metadata_Cell_Count", [5, 6, 7]), theirs, ON)
+    assert joined.profiles.features[:, 0].tolist() == [2.0, 1.0]
+    assert joined.profiles.values("Metadata_Cell_Count").tolist() == [5, 6]
+    assert joined.unknown == ["24277 C01"]
+    assert joined.missing == ["P2 A01"]
+    with pytest.raises(DataError, match="it has 24277 A1, we have 24277 B01"):
+        join(ours, table([24277], ["A1"], np.ones((1, 1))), ON)
+
+
+def test_undefined_features_are_listed() -> None:
+    features = np.array([[1.0, np.nan, 2.0], [1.0, np.inf, np.nan]])
+    kept, left_out = without_undefined(table(["P", "P"], ["A", "B"], features))
+    assert kept.names == ["f0"]
+    assert left_out == {
+        "f1": "undefined in 2 of 2 profiles",
+        "f2": "undefined in 1 of 2 profiles",
+    }
+    with pytest.raises(DataError, match="none of its 1 features"):
+        without_undefined(table(["P"], ["A"], np.array([[np.nan]])))

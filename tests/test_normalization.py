@@ -1,0 +1,121 @@
+"""`analyze`: which profile a well has, which steps follow, and what is kept of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from base_project import BaseProject
+
+from deepprofiler.errors import ConfigError
+from deepprofiler.features import Origin, WellFeatures, write_well
+from deepprofiler.profiling import Chain, Profiles
+from deepprofiler.project import Project
+from deepprofiler.stages.analyze import analyze
+from deepprofiler.stages.wells import gather
+
+SETTINGS = {"min_cells": 3, "baselines": False, "report": False}
+SITES = np.repeat(["1", "2"], [7, 4])
+
+
+def profiled(root: Path, **settings: object) -> dict[tuple[str, str], np.ndarray]:
+    """The base project with 8 to 11 made-up cells in each well, but 2 in P1 A02; returns them."""
+    base = BaseProject(root)
+    base.config["analyze"] = SETTINGS | settings
+    base.config["prepare"] = {"illumination": False}
+    base.write()
+    rng = np.random.default_rng(0)
+    features = {}
+    for row in base.rows[::2]:
+        plate, well = row["Metadata_Plate"], row["Metadata_Well"]
+        origin = Origin(
+            plate=plate,
+            well=well,
+            names=("conv2a_0", "conv2a_1", "conv2a_2"),
+            layers={"conv2a": [0, 3]},
+            channels=("DNA", "ER", "AGP"),
+            crop_size=64,
+            rescale="min-max",
+            checkpoint="last",
+            digest="0",
+            inputs="",
+        )
+        n = 2 if (plate, well) == ("P1", "A02") else int(rng.integers(8, 12))
+        cells = pd.DataFrame({"site": SITES[:n], "cell": np.arange(n)})
+        features[plate, well] = rng.lognormal(size=(n, 3)).astype(np.float32)
+        path = base.well_file(plate, well)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_well(path, WellFeatures(features[plate, well], cells, origin))
+    return features
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median", "site-medians"])
+def test_a_wells_profile_is_what_the_config_says(tmp_path: Path, statistic: str) -> None:
+    features = profiled(tmp_path, aggregate=statistic)
+    wells = gather(Project(tmp_path, cores=1)).wells
+    for row, key in enumerate(
+        wells.metadata[["Metadata_Plate", "Metadata_Well"]].itertuples(index=False, name=None)
+    ):
+        cells = features[key]
+        sites = SITES[: len(cells)]
+        expected = {
+            "mean": cells.mean(axis=0),
+            "median": np.median(cells, axis=0),
+            "site-medians": np.mean(
+                [np.median(cells[sites == site], axis=0) for site in np.unique(sites)], axis=0
+            ),
+        }
+        np.testing.assert_allclose(wells.features[row], expected[statistic], rtol=1e-6)
+    assert wells.values("Metadata_Cell_Count").sum() == sum(map(len, features.values()))
+
+
+def test_the_fitted_steps_are_kept_beside_the_profiles(tmp_path: Path) -> None:
+    steps = ["cell-count", {"name": "robust", "params": {"per": "screen"}}, "tvn"]
+    profiled(tmp_path, normalize=steps)
+    project = Project(tmp_path, cores=1)
+    analyze(project)
+    raw = Profiles.read(project.profiles_path("wells-unnormalized.parquet"))
+    wells = Profiles.read(project.profiles_path("wells.parquet"))
+    chain = Chain.load(project.profiles_path("normalization.npz"))
+    assert len(wells) == 12
+    np.testing.assert_allclose(chain.transform(raw).features, wells.features, rtol=1e-12)
+    # The well with two cells took no part.
+    assert [(step.name, step.n_) for step in chain.steps] == [
+        ("cell-count", 4),
+        ("robust", {"": 11}),
+        ("tvn", 4),
+    ]
+    new = raw.with_column("Metadata_Plate", "P9")
+    np.testing.assert_allclose(chain.transform(new).features, wells.features, rtol=1e-12)
+
+
+def test_a_small_well_has_no_rank_among_the_others(tmp_path: Path) -> None:
+    profiled(tmp_path, normalize=["rank-normal"])
+    project = Project(tmp_path, cores=1)
+    text = "\n".join(analyze(project).lines())
+    assert "1 well(s) cannot be normalized" in text
+    assert "a step knows only the wells of its fit" in text
+    assert len(Profiles.read(project.profiles_path("wells.parquet"))) == 11
+    assert len(Profiles.read(project.profiles_path("wells-unnormalized.parquet"))) == 12
+
+
+def test_every_step_can_be_named(tmp_path: Path) -> None:
+    pytest.importorskip("harmonypy", reason="needs the extra harmony")
+    profiled(tmp_path, normalize=["well-position", "standardize", "harmony", "sphering"])
+    project = Project(tmp_path, cores=1)
+    analyze(project)
+    assert [step.name for step in Chain.load(project.profiles_path("normalization.npz")).steps] == [
+        "well-position",
+        "standardize",
+        "harmony",
+        "sphering",
+    ]
+    assert np.isfinite(Profiles.read(project.profiles_path("wells.parquet")).features).all()
+
+
+def test_a_step_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    profiled(tmp_path, normalize=["rank-int"])
+    with pytest.raises(ConfigError, match="no normalizer rank-int; did you mean rank-normal"):
+        analyze(Project(tmp_path, cores=1))
