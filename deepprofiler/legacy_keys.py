@@ -4,6 +4,8 @@ They are those of its handbook, its tests and its example projects. Keys that ne
 name are in :mod:`deepprofiler.legacy_values`.
 """
 
+import re
+
 #: Sections and keys that only the original has; those of the first group hold a section.
 SECTIONS = (
     "dataset.metadata",
@@ -76,6 +78,31 @@ RENAMED = {
     "train.validation.top_k": "train.top_k",
     "profile.batch_size": "profile.batch_size",
 }
+
+REPEATING = "repeat_channel_crop_generator"
+#: What its crop generators are called here.
+GENERATORS = {
+    "crop_generator": "single",
+    "sampled_crop_generator": "single",
+    "mixup_crop_generator": "mixup",
+    "online_labels_cropgen": "online_labels",
+    "online_labels_crop_generator": "online_labels",
+    "recurrent_crop_generator": "sequence",
+    "crop_set_generator": "sequence",
+    "autoencoder_crop_generator": "single",
+    "full_image_crop_generator": "single",
+    REPEATING: "single",
+}
+#: Its models: ``conv_blocks`` where a config has none, and the name with it.
+MODELS = {
+    "resnet": (18, "resnet{}"),
+    "efficientnet": (0, "efficientnet_b{}"),
+    "densenet": (121, "densenet{}"),
+}
+#: Depths that newer releases build with keras.applications, and that keras-resnet had before.
+NEWER_RESNETS = (50, 101, 152)
+#: Models of keras.applications, whose crops can be scaled as they were for ImageNet.
+IMAGENET_RANGE = re.compile(r"efficientnet_b\d|densenet\d+|inception_resnet_v2|resnet\d+v2|vgg16")
 
 _FOLDERS = "a project's folders are where --root says"
 _DEVICE = "choose a device with --gpu"

@@ -9,34 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deepprofiler.legacy_keys import HARMLESS, OTHER_MODEL, REFUSED
+from deepprofiler.legacy_keys import (
+    GENERATORS,
+    HARMLESS,
+    IMAGENET_RANGE,
+    MODELS,
+    NEWER_RESNETS,
+    OTHER_MODEL,
+    REFUSED,
+    REPEATING,
+)
 from deepprofiler.legacy_weights import feature_layer
 
 Given = Mapping[str, Any]
 Result = tuple[dict[str, Any], str]
 
-_REPEATING = "repeat_channel_crop_generator"
-_GENERATORS = {
-    "crop_generator": "single",
-    "sampled_crop_generator": "single",
-    "mixup_crop_generator": "mixup",
-    "online_labels_cropgen": "online_labels",
-    "online_labels_crop_generator": "online_labels",
-    "recurrent_crop_generator": "sequence",
-    "crop_set_generator": "sequence",
-    "autoencoder_crop_generator": "single",
-    "full_image_crop_generator": "single",
-    _REPEATING: "single",
-}
 _NO_AUGMENTATION = {"flips": False, "turns": False, "rotations": False, "shift": 0}
-#: Its models: ``conv_blocks`` where a config has none, and the name with it.
-_MODELS = {
-    "resnet": (18, "resnet{}"),
-    "efficientnet": (0, "efficientnet_b{}"),
-    "densenet": (121, "densenet{}"),
-}
-#: Depths that newer releases build with keras.applications, and that keras-resnet had before.
-_NEWER_RESNETS = (50, 101, 152)
 _WARM_UP = 5
 
 
@@ -128,7 +116,7 @@ def _by_channel(given: Given) -> bool:
     """Whether each channel goes through a network for colour images."""
     return (
         bool(given.get("profile.use_pretrained_input_size"))
-        or given.get("train.model.crop_generator") == _REPEATING
+        or given.get("train.model.crop_generator") == REPEATING
     )
 
 
@@ -136,24 +124,26 @@ def _model(value: Any, given: Given) -> Result:
     name, note = value, ""
     blocks = given.get("train.model.params.conv_blocks")
     layer = str(given.get("profile.feature_layer"))
-    if value == "resnet" and blocks in _NEWER_RESNETS and feature_layer(layer) == layer:
+    if value == "resnet" and blocks in NEWER_RESNETS and feature_layer(layer) == layer:
         name = f"resnet{blocks}v2"
         note = f"; for weights of releases that used keras-resnet, name it `resnet{blocks}`"
-    elif isinstance(value, str) and value in _MODELS:
-        default, form = _MODELS[value]
+    elif isinstance(value, str) and value in MODELS:
+        default, form = MODELS[value]
         name = form.format(blocks or default)
     if not _by_channel(given):
         return {"train.model.name": name}, f"is now `train.model`: {name}{note}"
+    known = isinstance(name, str) and IMAGENET_RANGE.fullmatch(name)
+    scaled = {"train.model.params.params.imagenet_range": True} if known else {}
     return {
         "train.model.name": "repeat_channels",
         "train.model.params.backbone": name,
-        "train.model.params.params.imagenet_range": True,
+        **scaled,
     }, f"is now the backbone {name} of `train.model`: repeat_channels"
 
 
 def _conv_blocks(value: Any, given: Given) -> Result:
     name = given.get("train.model.name")
-    if isinstance(name, str) and name in _MODELS:
+    if isinstance(name, str) and name in MODELS:
         return {}, "is now part of the name in `train.model`"
     return _parameter("conv_blocks")(value, given)
 
@@ -193,7 +183,7 @@ def _pretrained(value: Any, given: Given) -> Result:
 
 
 def _generator(value: Any, given: Given) -> Result:
-    name = _GENERATORS.get(value, value) if isinstance(value, str) else value
+    name = GENERATORS.get(value, value) if isinstance(value, str) else value
     return {"train.generator.name": name}, f"is now `train.generator`: {name}"
 
 
@@ -208,7 +198,7 @@ def _online(new: str) -> Callable[[Any, Given], Result]:
 
     def handler(value: Any, given: Given) -> Result:
         name = given.get("train.model.crop_generator")
-        if isinstance(name, str) and _GENERATORS.get(name) == "online_labels":
+        if isinstance(name, str) and GENERATORS.get(name) == "online_labels":
             return {new: value}, f"is now `{new}`"
         return {}, "is ignored: it is for online labels only"
 

@@ -130,9 +130,11 @@ class Registry:
         self._check_signature(name, plugin)
         if name in self._plugins:
             first, second = _place(self._plugins[name]), _place(plugin)
-            raise PluginError(
-                f"two {self.kind}s are called `{name}`: {first} and {second}; rename one"
-            )
+            # A module whose import failed halfway is executed again, and may fail again.
+            if first != second:
+                raise PluginError(
+                    f"two {self.kind}s are called `{name}`: {first} and {second}; rename one"
+                )
         self._plugins[name] = plugin
         return plugin
 

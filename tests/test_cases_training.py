@@ -17,12 +17,15 @@ import yaml
 from base_plugin import use_small_network
 from base_project import CHANNELS, BaseProject
 from command import Answer, command
+from scipy.stats import kstest
 
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.cells import CellStore
 from deepprofiler.project import Project
 from deepprofiler.stages import profile as profile_stage
+from deepprofiler.stages.outcome import Outcome
 from deepprofiler.stages.setup import setup
+from deepprofiler.stages.training_cells import _draws, choose, open_store
 
 
 @pytest.fixture
@@ -241,6 +244,60 @@ class TestCropsOfTraining:
         assert (after > 0).sum() <= 3 < (before > 0).sum()
 
 
+class TestHeldOutCells:
+    """``train.validation.by: cells``."""
+
+    def held(self, small, seed: int = 0) -> dict[str, set[tuple]]:
+        """Cells that are held out, by label."""
+        project = Project(small.root)
+        outcome = Outcome("train")
+        store = open_store(project, outcome)
+        chosen = choose(project, store, seed, outcome)
+        found = {}
+        columns = store.table[["plate", "well", "site", "cell"]]
+        for code, name in enumerate(chosen.classes):
+            training, held = (
+                set(columns.iloc[cells.row[cells.label == code]].itertuples(index=False, name=None))
+                for cells in (chosen.training, chosen.validation)
+            )
+            assert not training & held
+            assert len(held) == int(0.3 * (len(training) + len(held))), "the share is exact"
+            found[name] = held
+        return found
+
+    def test_a_repaired_site_does_not_change_the_others(self, small):
+        small.config["train"] |= {
+            "controls": True,
+            "validation": {"by": "cells", "fraction": 0.3},
+        }
+        small.write_config()
+        path = small.image("P1", "A02")
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        assert run(small, "export-sc").code == 1
+        before = self.held(small)
+        path.write_bytes(content)
+        assert run(small, "export-sc").code == 0
+        after = self.held(small)
+        assert set(after) == {"DMSO", "T1", "T2"}
+        assert {name for name in after if after[name] != before[name]} <= {"T1"}
+        old = {cell for cell in after["T1"] if cell[:2] != ("P1", "A02")}
+        assert old <= before["T1"] or before["T1"] <= old, "only the share moves"
+        assert self.held(small) == after
+        assert self.held(small, seed=1) != after
+
+    def test_every_cell_has_the_same_chance(self):
+        count = 20_000
+        cells = np.arange(count)
+        table = pd.DataFrame({"plate": "P", "well": cells // 200 % 10, "site": "1", "cell": cells})
+        draws = np.stack([_draws(table, seed) for seed in (0, 1)]) / 2**64
+        for one in draws:
+            assert kstest(one, "uniform").pvalue > 0.001
+        # Neither the neighbours in a site nor two seeds have to do with each other.
+        assert abs(np.corrcoef(draws[0, 1:], draws[0, :-1])[0, 1]) < 4 / np.sqrt(count)
+        assert abs(np.corrcoef(draws)[0, 1]) < 4 / np.sqrt(count)
+
+
 class TestWeightsAndSeeds:
     def config(self, small) -> dict:
         return yaml.safe_load((small.root / "outputs/results/config.yaml").read_text())
@@ -297,6 +354,80 @@ class TestWeightsAndSeeds:
         answer = run(small, "profile")
         assert answer.code == 2
         assert "last.h5 does not name its classes" in answer.text
+
+    @pytest.mark.parametrize(
+        ("section", "key", "value", "said"),
+        [
+            ("crops", "mode", "grid", "crops.mode: cells in the checkpoint, grid here"),
+            ("crops", "coverage", 0.5, "crops.coverage: 1.0 in the checkpoint, 0.5 here"),
+            ("crops", "cells_per_well", 3, "crops.cells_per_well: None in the checkpoint, 3 here"),
+            ("train", "validation", {"by": "replicate"}, "'by': 'replicate'"),
+        ],
+    )
+    def test_training_goes_on_with_the_same_cells_only(self, small, section, key, value, said):
+        assert run(small, "train").code == 0
+        path = small.root / "outputs/results/checkpoint/last.h5"
+        before = path.read_bytes()
+        small.config["train"]["epochs"] = 2
+        small.config[section][key] = value
+        small.write_config()
+        answer = run(small, "train")
+        assert answer.code == 2
+        assert said in answer.text
+        assert path.read_bytes() == before
+        if section == "train":
+            assert run(small, "profile").code == 0, "weights are weights"
+
+    def test_the_config_says_what_made_the_weights(self, small):
+        assert run(small, "train", "--seed", "5").code == 0
+        trained = self.config(small)
+        small.config["train"] |= {"learning_rate": 0.5, "steps": 7}
+        small.config["profile"]["batch_size"] = 9
+        small.write_config()
+        for _ in range(2):
+            assert run(small, "profile").code == 0
+            found = self.config(small)
+            assert found["train"] == trained["train"]
+            assert found["dataset"]["seed"] == 5
+            assert found["profile"]["batch_size"] == 9
+        path = small.root / "outputs/results/config.yaml"
+        path.write_text("train: {steps: many}\n")
+        answer = run(small, "profile")
+        assert answer.code == 2
+        assert "config.yaml does not say how the weights were trained" in answer.text
+        path.unlink()
+        assert run(small, "profile").code == 0
+        assert self.config(small)["train"]["steps"] == 7
+
+    def test_weights_that_are_not_finite(self, small):
+        assert run(small, "train").code == 0
+        with h5py.File(small.root / "outputs/results/checkpoint/last.h5", "r+") as file:
+            file["weights/00000"][...] = np.nan
+        # What follows, ReLU, makes numbers of them on some processors.
+        small.config["profile"]["layers"] = ["conv"]
+        small.write_config()
+        answer = run(small, "profile")
+        assert answer.code == 1
+        assert "features are not finite; look at the image" in answer.text
+        assert "train again or take other weights (profile.checkpoint)" in answer.text
+
+    def test_mechanisms_are_never_seen(self, small):
+        """The same weights, bit for bit, whatever the column says, and without it."""
+        digests = set()
+        for name, mechanisms in (
+            ("right", {"T1": "M1", "T2": "M2"}),
+            ("wrong", {"T1": "M2", "T2": "M1", "DMSO": "M1"}),
+            ("without", None),
+        ):
+            for row in small.rows:
+                row.pop("Metadata_Mechanism", None)
+                if mechanisms is not None:
+                    treatment = row["Metadata_Treatment"]
+                    row["Metadata_Mechanism"] = mechanisms.get(treatment, "")
+            small.write_index()
+            assert run(small, "--exp", name, "train").code == 0
+            digests.add(checkpoint.digest(small.root / f"outputs/{name}/checkpoint/last.h5"))
+        assert len(digests) == 1
 
     def test_plugins_are_executed_once(self, small):
         plugin = small.root / "plugins/models/small.py"

@@ -10,6 +10,7 @@ from deepprofiler import config_file, legacy
 from deepprofiler.config import Config
 from deepprofiler.errors import ConfigError
 from deepprofiler.metadata import read_index
+from deepprofiler.registry import MODELS, discover
 
 # The layout that the original's handbook and tests describe, with this test's own values.
 ORIGINAL: dict[str, Any] = {
@@ -320,6 +321,38 @@ def test_each_channel_through_a_network_for_colours(checkpoint):
     assert (found.crops.size, found.crops.resize) == (96, 224)
     assert found.profile.layers == ("pool5",)
     assert found.profile.checkpoint == {"None": "imagenet"}.get(checkpoint, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "backbone", "known"),
+    [
+        ("resnet", 18, "resnet18", False),
+        ("resnet", 50, "resnet50v2", True),
+        ("resnet101", 0, "resnet101", False),
+        ("efficientnet", 3, "efficientnet_b3", True),
+        ("densenet", None, "densenet121", True),
+        ("inception_resnet_v2", None, "inception_resnet_v2", True),
+        ("vgg16", None, "vgg16", True),
+        ("vgg11", None, "vgg11", False),
+    ],
+)
+def test_only_models_of_keras_applications_know_the_range_of_imagenet(
+    name, blocks, backbone, known
+):
+    """What the config becomes is just what the model takes."""
+    values = copy.deepcopy(ORIGINAL)
+    values["train"]["model"] |= {"name": name, "crop_generator": "repeat_channel_crop_generator"}
+    values["train"]["model"]["params"].pop("conv_blocks", None)
+    if blocks is not None:
+        values["train"]["model"]["params"]["conv_blocks"] = blocks
+    values["profile"] = {"feature_layer": "avg_pool", "checkpoint": "mine.hdf5"}
+    found, _ = config_file.parse(values, "config.json")
+    params = found.train.model.params
+    assert params["backbone"] == backbone
+    assert ("params" in params) is known
+    discover(None)
+    MODELS.check(backbone, params.get("params", {}))
+    assert known is ("imagenet_range" in MODELS.parameters(backbone))
 
 
 def test_target_beside_the_label_field():

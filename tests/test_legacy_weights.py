@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 from keras2_file import randomize, weights_of, write
 
+from deepprofiler.errors import DataError
 from deepprofiler.learning.keras2 import load
 from deepprofiler.legacy_weights import feature_layer, layer_names
 from deepprofiler.registry import MODELS, discover
@@ -77,6 +78,36 @@ def test_files_of_keras_resnet(depth, layer, tmp_path):
         )
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_resnet50_of_keras_applications_is_no_efficientnet(tmp_path):
+    """WTS-02: no name is the same, so nothing is loaded, and that is said."""
+    blocks = {"conv2": 3, "conv3": 4, "conv4": 6, "conv5": 3}
+    places = ["conv1"]
+    for stage, depth in blocks.items():
+        for block in range(1, depth + 1):
+            shortcut = [0] if block == 1 else []
+            places += [f"{stage}_block{block}_{branch}" for branch in (*shortcut, 1, 2, 3)]
+    small = np.zeros(1, "f")
+    file = {}
+    for place in places:
+        file[f"{place}_conv"] = [("kernel", np.zeros((1, 1, 1, 1), "f")), ("bias", small)]
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        file[f"{place}_bn"] = [(name, small) for name in names]
+    file["predictions"] = [("kernel", np.zeros((1, 1000), "f")), ("bias", np.zeros(1000, "f"))]
+    assert len(places) == 53
+    path = write(tmp_path / "resnet50_weights_tf_dim_ordering_tf_kernels.h5", file)
+    ours = MODELS.build("efficientnet_b0", (32, 32, 3), 2)
+    before = [np.asarray(weight) for weight in ours.train.weights]
+    layers_here = sum(bool(layer.weights) for layer in ours.backbone.layers)
+    with pytest.raises(DataError) as error:
+        load(path, ours, names=layer_names)
+    message = str(error.value)
+    assert f"0 of {layers_here} layers match, nothing was loaded" in message
+    assert "stem_conv (3, 3, 3, 32) is missing in the file" in message
+    assert "conv1_conv (1, 1, 1, 1) and (1,) is only in the file" in message
+    for weight, value in zip(ours.train.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
 
 
 def test_names_of_resnet101():

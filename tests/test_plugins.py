@@ -319,6 +319,11 @@ class Failing(Right):
         return cells.no_such_thing
 
 
+class Floats(Right):
+    def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
+        return super().draw(cells, size, rng) * 1.0
+
+
 class Whole(Right):
     def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
         return crops, labels[:, 0]
@@ -336,6 +341,7 @@ class Unequal(Right):
         (Short, r"Short: draw gives \(2, 1\) from 0 to 0; it must give .* from 0 to 59"),
         (Beyond, r"Beyond: draw gives \(4, 1\) from 60 to 60"),
         (Failing, r"test_plugins\.py line \d+: AttributeError: .*no_such_thing.*Failing cannot be"),
+        (Floats, r"Floats: draw gives float64; it must give positions, which are whole numbers"),
         (Whole, r"Whole and small do not fit: inputs are \(None, 1, 8, 8, 2\), the model takes"),
         (Unequal, r"test_plugins\.py.*(?s:.*)Unequal cannot be used"),
     ],

@@ -230,6 +230,15 @@ def test_a_package_of_plugins_trains(packages: Path, tmp_path: Path) -> None:
         ("import json\njson.loads('nothing')\n", "line 3: JSONDecodeError"),
         ("def broken(:\n", "line 2: SyntaxError"),
         (
+            "@MODELS.register\ndef mine(input_shape, num_classes): ...\nundefined\n",
+            "line 4: NameError",
+        ),
+        (
+            "@MODELS.register\ndef mine(input_shape, num_classes): ...\n"
+            "@MODELS.register\ndef mine(input_shape, num_classes): ...\n",
+            "line 4; rename one",
+        ),
+        (
             "@MODELS.register\ndef resnet18(input_shape, num_classes): ...\n",
             "line 2; rename one",
         ),
@@ -249,9 +258,11 @@ def test_broken_packages_name_file_and_line(packages: Path, code: str, said: str
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
     (about / "entry_points.txt").write_text("[deepprofiler.plugins]\nmodels = broken.models\n")
-    with pytest.raises(PluginError) as error:
-        discover(None)
-    assert f"{path} {said}" in str(error.value)
+    # The second time too, though a part of it was registered before.
+    for _ in range(2):
+        with pytest.raises(PluginError) as error:
+            discover(None)
+        assert f"{path} {said}" in str(error.value)
 
 
 def test_a_package_without_its_module(packages: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,18 @@ class Look:
     rescale: str = "min-max"
     augmentation: Augmentation = field(default_factory=Augmentation)
     resize: int | None = None
+
+
+@contextmanager
+def reading(*sets: Batches | None) -> Iterator[None]:
+    """Raise what really went wrong while a batch was read, in place of TensorFlow's error."""
+    try:
+        yield
+    except tf.errors.OpError:
+        for batches in sets:
+            if batches is not None and batches.error is not None:
+                raise batches.error from None
+        raise
 
 
 def generator_of(*key: int) -> np.random.Generator:
@@ -104,10 +118,29 @@ class Batches:
 
     def drawn(self, seed: int, epoch: int, step: int) -> np.ndarray:
         """Positions (B, T) of the cells of one training batch; PluginError where they are none."""
+        rows = self._draw(seed, epoch, step)
+        if rows.shape[1] != self.width:
+            raise PluginError(
+                f"crop generator {type(self.generator).__name__}: draw gives {rows.shape[1]} cells "
+                f"an example, and gave {self.width} before; it must give the same number each time"
+            )
+        return rows
+
+    @cached_property
+    def width(self) -> int:
+        """Number of cells of a training example, T; it must stay the same."""
+        return self._draw(0, 0, 1).shape[1]
+
+    def _draw(self, seed: int, epoch: int, step: int) -> np.ndarray:
         kind = type(self.generator)
         rng = generator_of(seed, epoch, step)
         with plugin_code(kind, f"{kind.__name__} cannot be used"):
-            rows = np.asarray(self.generator.draw(self.cells, self.size, rng), dtype=np.int64)
+            rows = np.asarray(self.generator.draw(self.cells, self.size, rng))
+            if not np.issubdtype(rows.dtype, np.integer):
+                raise PluginError(
+                    f"crop generator {kind.__name__}: draw gives {rows.dtype}; it must give "
+                    "positions, which are whole numbers (int64)"
+                )
             whole = rows.ndim == 2 and len(rows) == self.size
             # A negative position would be another cell, and no error.
             if not whole or not 0 <= rows.min() <= rows.max() < len(self.cells):
@@ -116,7 +149,7 @@ class Batches:
                     f"{rows.max()}; it must give (B, T) = ({self.size}, T) positions from 0 to "
                     f"{len(self.cells) - 1}"
                 )
-        return rows
+        return rows.astype(np.int64)
 
     def wells(self, seed: int, epoch: int, step: int) -> str:
         """Name the plates and wells of one training batch, each with its number of cells."""
@@ -133,8 +166,7 @@ class Batches:
                 generator_of(seed, epoch, int(step), 1).integers(2**31, size=2, dtype=np.int32),
             )
 
-        width = self.drawn(seed, epoch, 1).shape[1]
-        return self._dataset(tf.data.Dataset.range(1, steps + 1), load, width, True)
+        return self._dataset(tf.data.Dataset.range(1, steps + 1), load, self.width, True)
 
     def validation(self, positions: np.ndarray | None = None) -> tf.data.Dataset:
         """Give every cell once, in order and not augmented."""

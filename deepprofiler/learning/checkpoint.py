@@ -24,6 +24,11 @@ from deepprofiler.learning.network import Network
 
 FORMAT = "deepprofiler-checkpoint"
 VERSION = 1
+#: Which weight files can be used.
+_READ = (
+    "files that are read: checkpoints of this program, and HDF5 files that `save_weights` or "
+    "`save` of Keras 2 wrote"
+)
 _GO_ON = (
     "Training goes on with the train.optimizer that it began with, and with float16 only where it "
     "began with that; `train --epoch 1` starts anew."
@@ -83,6 +88,8 @@ def read(path: Path) -> Checkpoint:
     """
     with _open(path) as file:
         try:
+            if "about" not in file.attrs and "layers" in file:
+                raise DataError(f"{path} is a weight file of Keras 3, which is not read; {_READ}")
             about = json.loads(file.attrs["about"])
             require_format(path, about, FORMAT, VERSION)
             labels = file["labels"][()] if "labels" in file else None

@@ -35,6 +35,27 @@ with _silent():
     import tensorflow as tf
 
 
+@contextmanager
+def enough_memory(key: str, size: int) -> Iterator[None]:
+    """Turn the error of a device whose memory is full into a ConfigError.
+
+    Parameters
+    ----------
+    key : str
+        What the config calls the size of a batch.
+    size : int
+        Its value.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        reason = str(error.message).partition("\n")[0]
+        raise ConfigError(
+            f"{key}: {size} is too large for the memory of {describe()}; set a smaller one, or "
+            f"free memory that other programs use ({reason})"
+        ) from None
+
+
 def describe() -> str:
     """Name the device in one line, for the log."""
     devices = tf.config.get_visible_devices("GPU")

@@ -74,18 +74,18 @@ def agreed(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
     if strategy.cluster_resolver is None:
         return values
 
+    # An argument: a graph cannot hold a constant of 2 GB.
     @tf.function(autograph=False)
-    def share() -> Any:
-        return strategy.run(from_first)
+    def share(mine: Any) -> Any:
+        return strategy.run(from_first, args=(mine,))
 
-    def from_first() -> Any:
+    def from_first(mine: Any) -> Any:
         context = tf.distribute.get_replica_context()
-        mine = tf.convert_to_tensor(values)
         first = tf.equal(context.replica_id_in_sync_group, 0)
         given = tf.where(first, mine, tf.zeros_like(mine))
         return context.all_reduce(tf.distribute.ReduceOp.SUM, given)
 
-    found: np.ndarray = strategy.experimental_local_results(share())[0].numpy()
+    found: np.ndarray = strategy.experimental_local_results(share(tf.constant(values)))[0].numpy()
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepprofiler.learning.augment import rescale, resize
+from deepprofiler.learning.device import enough_memory
 from deepprofiler.learning.network import Network
 
 
@@ -68,6 +69,11 @@ def extract(
     ------
     (n_i, D) float32 array
         One a site, in order; a site is yielded as soon as its last crop is done.
+
+    Raises
+    ------
+    ConfigError
+        A batch does not fit into the device's memory.
     """
     batch: np.ndarray | None = None
     filled = 0
@@ -78,7 +84,8 @@ def extract(
 
     def run(crops: np.ndarray) -> None:
         nonlocal width
-        features = np.asarray(function(crops), dtype=np.float32)
+        with enough_memory("profile.batch_size", batch_size):
+            features = np.asarray(function(crops), dtype=np.float32)
         width = features.shape[1]
         first = 0
         while todo:

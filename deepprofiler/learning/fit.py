@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from deepprofiler.errors import DataError, PluginError, plugin_code
 from deepprofiler.learning import checkpoint as checkpoints
-from deepprofiler.learning.batches import Batches, Gather, Look
+from deepprofiler.learning.batches import Batches, Gather, Look, reading
 from deepprofiler.learning.checkpoint import Checkpoint
+from deepprofiler.learning.device import enough_memory
 from deepprofiler.learning.distribute import (
     agreed,
     is_chief,
@@ -27,13 +28,7 @@ from deepprofiler.learning.distribute import (
     wait,
 )
 from deepprofiler.learning.generator import CropGenerator
-from deepprofiler.learning.history import (
-    History,
-    best_epoch,
-    is_over,
-    watched_losses,
-    write_csv,
-)
+from deepprofiler.learning.history import History, best_epoch, is_over, watched_losses
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.recipe import Recipe, make_loss, make_optimizer
 from deepprofiler.learning.record import Record
@@ -113,7 +108,7 @@ def fit(
     Raises
     ------
     ConfigError
-        A batch cannot be divided among the devices.
+        A batch cannot be divided among the devices, or does not fit into their memory.
     DataError
         A class has no cells; the crops lack margin; the checkpoint was made for something else;
         the loss became infinite or undefined (with epoch, step, and the batch's wells).
@@ -134,22 +129,24 @@ def fit(
         state = run.begin(about) if fresh or not last.exists() else run.resume(about)
         resumed = state.epoch
         if resumed and record:
-            write_csv(figures, state.history)
+            record.resume(state.history)
         watching = keras.callbacks.CallbackList(
             list(callbacks), model=network.train, epochs=recipe.epochs, steps=run.steps, verbose=0
         )
         watching.on_train_begin()
-        while state.epoch < recipe.epochs and not is_over(state.history, recipe.patience):
-            # Keras counts epochs from 0.
-            watching.on_epoch_begin(state.epoch)
-            row, labels = run.epoch(state, progress)
-            state = Checkpoint(state.epoch + 1, about, [*state.history, row], labels)
+        try:
+            while state.epoch < recipe.epochs and not is_over(state.history, recipe.patience):
+                # Keras counts epochs from 0.
+                watching.on_epoch_begin(state.epoch)
+                row, labels = run.epoch(state, progress)
+                state = Checkpoint(state.epoch + 1, about, [*state.history, row], labels)
+                if record:
+                    record.write(state, network, run.optimizer, recipe.epochs)
+                watching.on_epoch_end(state.epoch - 1, row)
+        finally:
             if record:
-                record.write(state, network, run.optimizer, recipe.epochs)
-            watching.on_epoch_end(state.epoch - 1, row)
-        watching.on_train_end()
-    if record:
-        record.close()
+                record.close()
+            watching.on_train_end()
     # The files are there for all machines that go on from here.
     wait(strategy)
     return History(
@@ -188,8 +185,8 @@ class _Run:
             else None
         )
         self.training.check()
-        width = self.training.drawn(recipe.seed, 1, 1).shape[1]
-        self.steps = recipe.steps or math.ceil(len(training) / (recipe.batch_size * width))
+        shown = recipe.batch_size * self.training.width
+        self.steps = recipe.steps or math.ceil(len(training) / shown)
         if strategy.num_replicas_in_sync > 1:
             synchronize(network)
         self.optimizer = make_optimizer(recipe, network.train)
@@ -256,7 +253,7 @@ class _Run:
         labels = state.labels
         if labels is not None:
             labels = self._relabel(labels)
-        shown = self.steps * self.training.drawn(recipe.seed, number, 1).size
+        shown = self.steps * recipe.batch_size * self.training.width
         return row | {
             "learning_rate": passed.rate,
             "flat_crops": flat,
@@ -297,11 +294,6 @@ class _Run:
         return self._guarded(lambda: self.validator.probabilities(self.training, positions))
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
-        """Raise what really went wrong while a batch was read."""
-        try:
+        size = self.recipe.batch_size
+        with reading(self.training, self.validation), enough_memory("train.batch_size", size):
             return action()
-        except tf.errors.OpError:
-            for batches in (self.training, self.validation):
-                if batches is not None and batches.error is not None:
-                    raise batches.error from None
-            raise

@@ -37,7 +37,7 @@ class CropGenerator:
         Returns
         -------
         (B, T) int array
-            Positions in ``cells``, 0 … N − 1; T cells make one example.
+            Positions in ``cells``, 0 … N − 1; T cells, each time as many, make one example.
         """
         raise NotImplementedError
 

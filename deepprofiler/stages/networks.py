@@ -9,7 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from deepprofiler import __version__, legacy_weights
+from deepprofiler.config import Train
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.learning import checkpoint, keras2
@@ -234,12 +237,33 @@ def _weights(
     )
 
 
-def write_config(project: Project, seed: int) -> None:
-    """Keep the resolved config, with the seed as used, and the versions beside what they made."""
-    dataset = project.config.dataset.model_copy(update={"seed": seed})
-    config = project.config.model_copy(update={"dataset": dataset})
+def write_config(project: Project, seed: int, *, keep_training: bool = False) -> None:
+    """Keep the resolved config, with the seed as used, and the versions beside what they made.
+
+    Parameters
+    ----------
+    project : Project
+    seed : int
+        What the weights were made with.
+    keep_training : bool
+        Leave the section ``train`` as training wrote it: it says what made the weights.
+    """
+    path = project.experiment_config_path
+    changed: dict[str, Any] = {
+        "dataset": project.config.dataset.model_copy(update={"seed": seed}),
+    }
+    if keep_training and path.exists():
+        try:
+            written = yaml.safe_load(path.read_text(encoding="utf-8"))
+            changed["train"] = Train.model_validate(written["train"])
+        except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise DataError(
+                f"{path} does not say how the weights were trained: {error}; restore it, or "
+                "remove it to write the present settings"
+            ) from None
+    config = project.config.model_copy(update=changed)
     listing = ", ".join(f"{name} {number}" for name, number in versions().items())
-    with replacing(project.experiment_config_path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(f"# {listing}\n{config.to_yaml()}", encoding="utf-8")
 
 

@@ -76,7 +76,7 @@ def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
             train(project)
         weights = trained_weights(project, name)
     if baseline is None:
-        write_config(project, weights.seed)
+        write_config(project, weights.seed, keep_training=name in TRAINED)
     return _Run(project, weights, baseline).all()
 
 
@@ -156,7 +156,9 @@ class _Run:
                 dropped.append((site.site, line, reason))
             if not result.failed and not np.isfinite(features).all():
                 result.failed = (
-                    "the network's features are not finite; its weights or the image are broken"
+                    "the network's features are not finite; look at the image for values that are "
+                    "no numbers; if it is fine, train again or take other weights "
+                    "(profile.checkpoint)"
                 )
             if result.failed:
                 reason = explain(site, result.failed)

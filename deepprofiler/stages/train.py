@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from deepprofiler.config import Train
+from deepprofiler.config import Config, Train
 from deepprofiler.errors import ConfigError
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
@@ -62,8 +63,8 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     require_whole_index(project, "train")
     config = project.config
     outcome = Outcome("train", then="profile")
-    index = project.index
-    index.values("label")
+    # Before anything is built: an index without labels is refused.
+    project.index.values("label")
     settings = config.train
     require_trackers(settings.trackers)
     # Before a plugin runs any of TensorFlow's operations.
@@ -74,7 +75,7 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     fresh = epoch == 1
     before = _before(project, fresh)
     seed = _seed(project, seed, before, outcome)
-    about = description(project) | {"generator": config.train.generator.model_dump(), "seed": seed}
+    about = description(project) | _cells_seen(config) | {"seed": seed}
     last, best = (project.checkpoint_path(name) for name in ("last", "best"))
     # Before anything is exported for a training that cannot go on.
     if before is not None:
@@ -89,6 +90,7 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     set_seed(seed)
     with strategy.scope():
         network = build_network(project, len(chosen.classes), settings.precision)
+        # `fit` compares them too, but only after this run's config has replaced the earlier one's.
         if before is not None:
             checkpoint.require(last, before.about, {"classes": chosen.classes})
         elif begun := begin_with(project, network):
@@ -138,6 +140,16 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
             f"(chance {1 / len(chosen.classes):.3f}); best epoch {history.best}"
         )
     return outcome
+
+
+def _cells_seen(config: Config) -> dict[str, Any]:
+    """Say which cells are learned from, and how: what a training must keep to its end."""
+    crops = config.crops.model_dump(include={"mode", "coverage", "cells_per_well"})
+    return {
+        "generator": config.train.generator.model_dump(),
+        **{f"crops.{key}": value for key, value in crops.items()},
+        "train.validation": config.train.validation.model_dump(),
+    }
 
 
 def _recipe(settings: Train, seed: int) -> Recipe:

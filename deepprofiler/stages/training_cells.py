@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def choose(project: Project, store: CellStore, seed: int, outcome: Outcome) -> C
     bare = len(sites) - len(np.unique(where[where >= 0]))
     if bare:
         outcome.notes.append(f"{bare} site(s) of the index have no exported cells")
-    held = _held_out(project, codes, where, seed, outcome)
+    held = _held_out(project, store, codes, where, seed, outcome)
     counts = np.bincount(codes[(codes >= 0) & ~held], minlength=len(labels.classes))
     if (counts == 0).any():
         names = [name for name, n in zip(labels.classes, counts, strict=True) if n == 0]
@@ -151,7 +152,12 @@ def choose(project: Project, store: CellStore, seed: int, outcome: Outcome) -> C
 
 
 def _held_out(
-    project: Project, codes: np.ndarray, where: np.ndarray, seed: int, outcome: Outcome
+    project: Project,
+    store: CellStore,
+    codes: np.ndarray,
+    where: np.ndarray,
+    seed: int,
+    outcome: Outcome,
 ) -> np.ndarray:
     """Which cells validate, (N,) bool; cells in neither half lose their code."""
     settings = project.config.train.validation
@@ -161,9 +167,21 @@ def _held_out(
             outcome.notes.append(f"neither trained on nor validated: {count} site(s) {reason}")
         codes[~(sites.training | sites.validation)[where]] = -1
         return sites.validation[where] & (where >= 0)
-    rng = np.random.default_rng(seed)
     held = np.zeros(len(codes), bool)
+    draws = _draws(store.table, seed)
     for code in np.unique(codes[codes >= 0]):
-        rows = rng.permutation(np.flatnonzero(codes == code))
+        rows = np.flatnonzero(codes == code)
+        rows = rows[np.argsort(draws[rows], kind="stable")]
         held[rows[: int(len(rows) * settings.fraction)]] = True
     return held
+
+
+def _draws(table: pd.DataFrame, seed: int) -> np.ndarray:
+    """Give each cell a random number, (N,) uint64, whatever other cells there are.
+
+    Were they drawn by position, one repaired site would change what all others are for.
+    """
+    columns = (table[name].tolist() for name in ("plate", "well", "site", "cell"))
+    names = ("\0".join(map(str, (seed, *cell))).encode() for cell in zip(*columns, strict=True))
+    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in names)
+    return np.frombuffer(digests, "<u8")

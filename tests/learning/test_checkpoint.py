@@ -34,6 +34,15 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
     return all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
+def test_files_of_keras_3_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    tiny().train.save_weights(path)
+    with pytest.raises(
+        DataError, match=r"Keras 3, which is not read; files that are read: .*Keras 2"
+    ):
+        checkpoint.read(path)
+
+
 def test_round_trip(path: Path) -> None:
     assert checkpoint.read(path) == STATE
     network = tiny(seed=2)

@@ -7,12 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from deepprofiler.errors import ConfigError
-from deepprofiler.learning.distribute import is_chief, make_strategy, require_equal_shares
+from deepprofiler.learning.distribute import (
+    agreed,
+    is_chief,
+    make_strategy,
+    require_equal_shares,
+)
 
 HERE = Path(__file__).parent
 
@@ -75,6 +82,26 @@ def test_what_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(ConfigError, match=r"TF_CONFIG cannot be used .* it is like"):
             make_strategy(1)
+
+
+def test_what_is_agreed_on_is_no_part_of_a_graph() -> None:
+    """A graph cannot hold more than 2 GB, and labels may be more."""
+
+    class Watched:
+        """One device that looks like several machines."""
+
+        cluster_resolver = "several"
+        experimental_local_results = staticmethod(lambda value: [value])
+
+        def run(self, function: Any, args: tuple[Any, ...] = ()) -> Any:
+            found = tf.distribute.get_strategy().run(function, args=args)
+            sizes.append(tf.compat.v1.get_default_graph().as_graph_def().ByteSize())
+            return found
+
+    sizes: list[int] = []
+    values = np.random.default_rng(0).random((500, 500))
+    np.testing.assert_array_equal(agreed(Watched(), values), values)
+    assert sizes[0] < 10_000 < values.nbytes
 
 
 def test_shares_are_equal() -> None:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_screen import CHANNELS, SIZE, tiny
 
+from deepprofiler.errors import ConfigError
 from deepprofiler.learning.extract import extract, feature_function
 
 SHAPE = (SIZE, SIZE, CHANNELS)
@@ -27,6 +29,14 @@ class Means:
 def sites(counts: list[int], dtype: type = np.uint16) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 60000, (count, *SHAPE)).astype(dtype) for count in counts]
+
+
+def test_full_memory_names_what_to_change() -> None:
+    def full(crops: np.ndarray) -> np.ndarray:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    with pytest.raises(ConfigError, match=r"profile\.batch_size: 4 is too large for the memory of"):
+        list(extract(sites([5]), full, 4))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +31,7 @@ from tiny_screen import (
     tiny,
 )
 
-from deepprofiler.errors import DataError, PluginError
+from deepprofiler.errors import ConfigError, DataError, PluginError
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Batches, Look
@@ -33,7 +40,10 @@ from deepprofiler.learning.generator import CropGenerator
 from deepprofiler.learning.history import History, best_epoch, is_over
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.recipe import Recipe
+from deepprofiler.learning.record import Record
+from deepprofiler.learning.sampling import Cells
 from deepprofiler.learning.schedules import Constant, Cosine, Plateau, Schedule, Steps
+from deepprofiler.learning.trainer import Trainer
 
 LOOK = Look(SIZE, "min-max", Augmentation(shift=1))
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.05, seed=3)
@@ -214,6 +224,55 @@ def test_a_fresh_start_replaces_nothing_before_its_first_epoch(
         assert len(list(csv.DictReader(file))) == 1
 
 
+@contextmanager
+def killed_before_change(number: int) -> Iterator[None]:
+    """Raise KilledError in place of one of a process's renamings and removals of files."""
+    originals = {"replace": Path.replace, "unlink": Path.unlink}
+    count = 0
+
+    def change(path: Path, *words: Any, name: str, **others: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise KilledError
+        # Nothing is tidied up by a process that is no more.
+        return originals[name](path, *words, **others) if count < number else path
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in originals:
+            patch.setattr(Path, name, partialmethod(change, name=name))
+        yield
+
+
+def test_a_process_that_ends_while_it_replaces_a_training(tmp_path: Path, screen: Screen) -> None:
+    """Killed before each change of a file in turn: both checkpoints are always of one training."""
+    one = replace(RECIPE, epochs=1, steps=1)
+    train(tmp_path / "old", screen, recipe=replace(one, epochs=2), about={"run": "old"})
+    seen = []
+    for number in itertools.count(1):
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / "old", folder)
+        last, best = (folder / "checkpoint" / f"{name}.h5" for name in ("last", "best"))
+        try:
+            with killed_before_change(number):
+                train(folder, screen, recipe=one, about={"run": "new"}, fresh=True)
+        except KilledError:
+            run = checkpoint.read(last).about["run"]
+        else:
+            break
+        assert not best.exists() or checkpoint.read(best).about["run"] == run
+        if (run, best.exists()) in seen:
+            continue
+        seen.append((run, best.exists()))
+        # Whichever it is, it goes on.
+        history = train(folder, screen, recipe=replace(one, epochs=3), about={"run": run})
+        assert len(history.epochs) == 3
+        if run == "new":
+            assert checkpoint.read(best).epoch == history.best
+    assert seen == [("old", True), ("old", False), ("new", False), ("new", True)]
+    assert checkpoint.read(last).about["run"] == checkpoint.read(best).about["run"] == "new"
+
+
 def test_the_seed_decides(tmp_path: Path, screen: Screen) -> None:
     found = {}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -323,6 +382,125 @@ def test_errors_while_reading_are_not_lost(tmp_path: Path, screen: Screen) -> No
         train(tmp_path, screen, gather=failing)
 
 
+def test_full_memory_names_what_to_change(
+    tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore lines")
+
+    monkeypatch.setattr(Trainer, "epoch", full)
+    said = r"train\.batch_size: 16 is too large for the memory of .*\(OOM when allocating\)$"
+    with pytest.raises(ConfigError, match=said):
+        train(tmp_path, screen)
+
+
+def test_everything_is_closed_after_an_error(
+    tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    monkeypatch.setattr(Record, "close", lambda record: told.append("closed"))
+    callback = keras.callbacks.LambdaCallback(on_train_end=lambda logs: told.append("end"))
+    with pytest.raises(KilledError):
+        train(tmp_path, screen, progress=kill_at(2, 1), callbacks=[callback])
+    assert sorted(told) == ["closed", "end"]
+
+
+def test_speed_and_waiting(
+    tmp_path: Path, screen: Screen, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once the data is slow, and once the steps are; the first epoch compiles."""
+    recipe = replace(RECIPE, steps=10)
+
+    def slow(rows: np.ndarray) -> Any:
+        time.sleep(0.04)
+        return screen.gather(rows)
+
+    def hold(epoch: int, step: int, steps: int, loss: float) -> None:
+        time.sleep(0.04)
+
+    with caplog.at_level(logging.INFO, "deepprofiler"):
+        data = train(tmp_path / "data", screen, recipe=recipe, gather=slow, validation=None)
+        steps = train(tmp_path / "steps", screen, recipe=recipe, progress=hold, validation=None)
+    # Two batches are read at a time; steps come one after the other.
+    for history, least in ((data, 10 * 0.04 / 2), (steps, 10 * 0.04)):
+        row = history.epochs[1]
+        assert row["seconds"] >= least
+        assert row["cells_per_second"] == pytest.approx(10 * 16 / row["seconds"])
+        said = f"{10 * 16 / row['seconds']:.0f} cells/s, {row['waiting']:.0%} waiting for data"
+        assert said in caplog.text
+    assert data.epochs[1]["waiting"] > 0.5 > steps.epochs[1]["waiting"] >= 0
+    assert steps.epochs[1]["waiting"] * steps.epochs[1]["seconds"] < row["seconds"] - least + 0.01
+
+
+class TestBlackCrops:
+    """TRN-01: of 1,000 crops three are all zero, and five have one constant channel."""
+
+    @pytest.fixture
+    def black(self) -> Screen:
+        screen = make_screen(per_class=167)
+        cells = screen.training
+
+        def gather(rows: np.ndarray) -> Any:
+            crops, minimum, maximum = (values.copy() for values in screen.gather(rows))
+            crops[rows < 3], maximum[rows < 3] = 0, 0
+            one = (rows >= 3) & (rows < 8)
+            crops[one, :, :, 1], minimum[one, 1], maximum[one, 1] = 0, 7, 7
+            return crops, minimum, maximum
+
+        rows = np.arange(1000)
+        training = Cells.from_columns(
+            row=rows,
+            label=rows % 3,
+            classes=3,
+            plate=[f"P{1 + row % 2}" for row in rows],
+            well=[f"A{1 + row % 4:02d}" for row in rows],
+        )
+        assert len(cells) + len(screen.validation) == 1002
+        return Screen(training, screen.validation, gather)
+
+    def test_they_do_no_harm_and_are_counted(
+        self, tmp_path: Path, black: Screen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        losses: list[float] = []
+        with caplog.at_level(logging.INFO, "deepprofiler"):
+            history = train(
+                tmp_path,
+                black,
+                recipe=replace(RECIPE, epochs=1),
+                progress=lambda epoch, step, steps, loss: losses.append(loss),
+            )
+        assert len(losses) == -(-1000 // 16)
+        assert np.isfinite(losses).all()
+        batches = Batches(Single(), tiny(), black.gather, black.training, LOOK, 16)
+        flat = sum((batches.drawn(3, 1, step) < 8).sum() for step in range(1, 64))
+        assert history.epochs[0]["flat_crops"] == flat > 0
+        assert f"{flat} crops with a flat channel" in caplog.text
+
+    def test_a_loss_that_is_no_number_at_step_20(self, tmp_path: Path, black: Screen) -> None:
+        train(tmp_path, black, recipe=replace(RECIPE, epochs=1))
+        kept = (tmp_path / "checkpoint" / "last.h5").read_bytes()
+        look = replace(LOOK, rescale="none")
+        batches = Batches(Single(), tiny(), black.gather, black.training, look, 16)
+        drawn = [batches.drawn(3, 2, step).ravel() for step in range(1, 21)]
+        cell = next(row for row in drawn[19] if row not in np.concatenate(drawn[:19]))
+
+        def poisoned(rows: np.ndarray) -> Any:
+            crops, minimum, maximum = black.gather(rows)
+            maximum[rows == cell] = np.nan
+            return crops, minimum, maximum
+
+        with pytest.raises(DataError) as error:
+            train(tmp_path, black, look=look, gather=poisoned)
+        assert "stopped at epoch 2, step 20: the loss is nan" in str(error.value)
+        wells = Counter(
+            "/".join(black.training.places[black.training.well[row]]) for row in drawn[19]
+        )
+        for well, count in wells.items():
+            assert f"{well} ({count})" in str(error.value)
+        assert (tmp_path / "checkpoint" / "last.h5").read_bytes() == kept
+        assert train(tmp_path, black).resumed == 1
+
+
 def test_misfits_are_found_before_the_first_step(tmp_path: Path, screen: Screen) -> None:
     class Sequence(Single):
         def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
@@ -346,12 +524,22 @@ def test_what_a_generator_does_wrong_later_is_said(tmp_path: Path, screen: Scree
             rows = super().draw(cells, size, rng)
             return rows - len(cells) if (rows == 50).any() else rows
 
+    class Growing(Single):
+        calls = 0
+
+        def draw(self, cells: Any, size: int, rng: np.random.Generator) -> np.ndarray:
+            Growing.calls += 1
+            return np.repeat(super().draw(cells, size, rng), 1 + (Growing.calls > 6), axis=1)
+
     class Few(Single):
         def epoch_end(self, predict: Any, labels: np.ndarray) -> np.ndarray:
             return labels[:2]
 
     with pytest.raises(PluginError, match=r"Late: draw gives \(16, 1\) from -"):
         train(tmp_path / "late", screen, generator=Late(), recipe=replace(RECIPE, epochs=9))
+    said = r"Growing: draw gives 2 cells an example, and gave 1 before; it must give the same"
+    with pytest.raises(PluginError, match=said):
+        train(tmp_path / "growing", screen, generator=Growing())
     with pytest.raises(
         PluginError, match=r"Few: epoch_end gives \(2, 3\); it must give \(180, 3\)"
     ):

@@ -98,7 +98,7 @@ def test_each_is_told_of_every_epoch(tmp_path: Path, told: list[Any], name: str)
 def test_a_run_is_closed_after_an_error(tmp_path: Path, told: list[Any]) -> None:
     with pytest.raises(KilledError), tracking(["comet"], "results", SETTINGS) as callbacks:
         train(tmp_path, make_screen(), callbacks=callbacks, progress=kill_at(1, 1))
-    assert told[-1] == "closed"
+    assert told[-2:] == ["end", "closed"]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
