@@ -55,6 +55,7 @@ setup(
         "copairs": ["copairs>=0.5"],
         "harmony": ["harmonypy>=2.1"],
         "track": ["comet_ml>=3.47", "mlflow>=2.19", "wandb>=0.19"],
+        "umap": ["umap-learn>=0.5.8"],
         "test": [
             "copairs>=0.5",
             "cp-measure>=0.3",

@@ -7,12 +7,12 @@ short file is enough. :mod:`deepprofiler.config_file` reads it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from deepprofiler.config_base import Fraction, Named, Section, as_named
+from deepprofiler.config_base import Fraction, Named, Section, as_named, as_tuple
 from deepprofiler.config_schedules import Constant, Schedule
 
 
@@ -229,16 +229,10 @@ class Train(Section):
     )
 
 
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
 class Profile(Section):
     """Features of single cells."""
 
-    layers: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
-        "conv4a",
-    )
+    layers: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)] = ("conv4a",)
     checkpoint: str = Field(
         default="last", description="last, best, imagenet, random, or a file in checkpoint/"
     )
@@ -248,14 +242,14 @@ class Profile(Section):
 class Analyze(Section):
     """From single cells to evaluated treatments."""
 
+    aggregate: Literal["mean", "median", "site-medians"] = Field(
+        default="mean",
+        description="a well's profile: over its cells, or the mean of the medians of its sites",
+    )
     layer: str | None = Field(
         default=None,
         description="the one of `profile.layers` that profiles are made of; none: conv4a, or the "
         "first where that is not among them",
-    )
-    aggregate: Literal["mean", "median", "site-medians"] = Field(
-        default="mean",
-        description="a well's profile: over its cells, or the mean of the medians of its sites",
     )
     weight: Literal["cells", "wells"] = Field(
         default="cells", description="a treatment's mean is over its cells or over its wells"
@@ -270,7 +264,7 @@ class Analyze(Section):
     )
     baselines: bool = Field(
         default=True,
-        description="also score untrained weights, the cell count and shuffled labels",
+        description="also score untrained weights, cell count, shuffled labels, other corrections",
     )
     classical: str | None = Field(
         default=None,
@@ -278,6 +272,9 @@ class Analyze(Section):
         "`classical`), or a table of CellProfiler or CytoTable, from the project's folder on",
     )
     report: bool = Field(default=True, description="write the report page")
+    embedding: Literal["tsne", "umap"] = Field(
+        default="tsne", description="the maps of the report; umap needs the extra `umap`"
+    )
 
 
 class Config(Section):

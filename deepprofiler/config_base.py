@@ -27,3 +27,8 @@ class Named(Section):
     params: dict[str, Any] = {}
 
     _plain_name = model_validator(mode="before")(as_named)
+
+
+def as_tuple(value: Any) -> Any:
+    """Take one name for a list of one."""
+    return (value,) if isinstance(value, str) else value

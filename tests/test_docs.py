@@ -252,3 +252,5 @@ def test_python_of_the_pages_runs(finished, page):
         done = Profiles.read(finished / "my-wells-tvn.parquet")
         assert done.names == ["tvn_0", "tvn_1", "tvn_2", "tvn_3"]
         assert len(Profiles.read(finished / "new-wells-normalized.parquet")) == 24
+        assert names["result"].value == 1
+        assert (finished / "confusion.png").stat().st_size > 1000

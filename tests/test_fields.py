@@ -119,6 +119,8 @@ def test_views_are_analyzed(field):
         "random weights",
         "shuffled labels",
         "without normalization",
+        "standardize",
+        "standardize + harmony",
     }
     counts = pd.read_csv(field.root / "outputs/results/profiles/counts.csv")
     assert (counts["Metadata_Cell_Count"] == 32).all()

@@ -126,6 +126,7 @@ def test_shuffled_labels_are_at_chance(tmp_path: Path) -> None:
     found, ours = shuffled_scores(project, wells), score(project, wells, name="ours", about="")
     assert list(found.results) == ["NSC", "NSCB", "replicate accuracy"]
     assert "percent replicating" not in found.measures
+    assert all(np.isfinite(measure.value) for measure in found.all)
     for name in ("NSC", "replicate accuracy"):
         result = found.results[name]
         assert result.exact.low <= result.chance <= result.exact.high

@@ -88,6 +88,22 @@ def test_no_network_library_at_second_hand(module):
     assert answer.stdout.strip() == "[]"
 
 
+def test_profiling_loads_quickly():
+    """Beyond pandas; what is large or optional is imported where it is used."""
+    code = (
+        "import sys, time, pandas, pyarrow\nstart = time.process_time()\n"
+        "import deepprofiler.profiling\nprint(time.process_time() - start)\n"
+        "large = ('tensorflow', 'keras', 'sklearn', 'matplotlib', 'anndata', 'harmonypy', 'h5py')\n"
+        "print([name for name in large if name in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    seconds, loaded = answer.stdout.splitlines()
+    assert loaded == "[]"
+    assert float(seconds) < 1
+
+
 def test_no_plugin_name_in_the_core():
     names = {path.stem for path in (ROOT / "plugins").glob("*/*.py")} - {"__init__"}
     names |= {"resnet18"}

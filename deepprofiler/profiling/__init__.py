@@ -3,6 +3,7 @@
 Numbers in, numbers out: nothing here knows of a project, a config or a path.
 """
 
+from deepprofiler.profiling import plot
 from deepprofiler.profiling.aggregate import (
     WellProfiles,
     cell_count_profiles,
@@ -74,6 +75,7 @@ __all__ = [
     "nsc",
     "nscb",
     "percent_replicating",
+    "plot",
     "precision_recall",
     "replicate_accuracy",
     "shuffled",

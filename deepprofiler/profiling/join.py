@@ -80,7 +80,8 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
     rows = {key: row for row, key in enumerate(_keys(theirs, on))}
     wanted = _keys(ours, on)
     matched = np.array([key in rows for key in wanted], bool)
-    unknown = [_spoken(key) for key in rows if key not in set(wanted)]
+    own = set(wanted)
+    unknown = [_spoken(key) for key in rows if key not in own]
     if not matched.any():
         raise DataError(
             f"none of its {len(rows)} rows is one of ours: it has {unknown[0] if unknown else ''}, "

@@ -72,7 +72,7 @@ def read_steps(path: Path, kinds: Mapping[str, type[Normalizer]]) -> list[Normal
         return [
             _step(position, about, arrays, kinds) for position, about in enumerate(found["steps"])
         ]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} does not hold a normalization: {error}") from None
 
 

@@ -174,7 +174,7 @@ class OnControls(Affine):
         reference = Reference(unit, moments, rows)
         total = reference.total
         self.n_, self.d_, self.mean_ = total.n, len(profiles.names), total.mean
-        self._check_size(total, unit, "all batches")
+        self._check_size(total, unit, "the screen")
         self.reference_ = f"negative control {unit}"
         self.names_in_, self.columns_ = list(profiles.names), np.arange(self.d_)
         self.group_, self.left_out_ = self.batch, {}

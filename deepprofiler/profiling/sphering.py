@@ -85,7 +85,7 @@ class Sphering(OnControls):
         scaled = AffineMap(1 / deviation, -self.mean_ / deviation)
         everything = reference.everything
         total = scaled.moments(reference.total)
-        self.rank_ = self._checked_rank(total, reference.unit, "all batches")
+        self.rank_ = self._checked_rank(total, reference.unit, "the screen")
         rows = None if everything is None else scaled(everything)
         shrunk = shrink(total, self.shrinkage, rows)
         self.shrinkage_ = shrunk.weight

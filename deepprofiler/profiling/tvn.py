@@ -89,7 +89,7 @@ class TVN(OnControls):
         """
         reference = self._reference(profiles, controls, cells)
         # Ranks are taken before whitening, which would raise noise to the height of the axes.
-        self.rank_ = self._checked_rank(reference.total, reference.unit, "all batches")
+        self.rank_ = self._checked_rank(reference.total, reference.unit, "the screen")
         ranks = self._ranks(reference)
         whole = shrink(reference.total, self.shrinkage, reference.everything)
         values, vectors = principal_axes(whole.covariance)

@@ -57,7 +57,7 @@ class AuthorsTVN(OnControls):
             A batch has fewer than 2 controls, which do not vary, or a value is not finite.
         """
         reference = self._reference(profiles, controls, cells)
-        self.rank_ = self._checked_rank(reference.total, reference.unit, "all batches")
+        self.rank_ = self._checked_rank(reference.total, reference.unit, "the screen")
         self._ranks(reference)
         values, vectors = principal_axes(reference.total.covariance)
         # Rounding leaves eigenvalues a little below 0.
@@ -127,7 +127,7 @@ class EfaarTVN(OnControls):
             )
         scaled = AffineMap(1 / scale, -self.mean_ / scale)
         whole = scaled.moments(reference.total)
-        self.rank_ = self._checked_rank(whole, reference.unit, "all batches")
+        self.rank_ = self._checked_rank(whole, reference.unit, "the screen")
         _, axes = principal_axes(whole.covariance)
         axes = axes[:, : self.rank_]
         turned = AffineMap(axes / scale[:, None], scaled.offset @ axes)
@@ -136,9 +136,10 @@ class EfaarTVN(OnControls):
             ours = turned.moments(one)
             deviation = _deviation(ours)
             if not deviation.all():
+                where = f"{spoken(self.batch)} {key}" if self.batch else "the screen"
                 raise DataError(
-                    f"{self.name}: the {one.n} control {reference.unit} of "
-                    f"{spoken(self.batch or 'all batches')} {key} do not vary along an axis"
+                    f"{self.name}: the {one.n} control {reference.unit} of {where} do not vary "
+                    "along an axis"
                 )
             again = AffineMap(1 / deviation, -ours.mean / deviation)
             maps[key] = AffineMap(

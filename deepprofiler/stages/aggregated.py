@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
                 failed_sites=about["failed_sites"],
                 not_finite=about["not_finite"],
             ), ""
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, DataError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, DataError) as error:
         return None, f"the averages of wells cannot be read ({error})"
 
 

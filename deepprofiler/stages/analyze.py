@@ -7,10 +7,12 @@ from difflib import get_close_matches
 
 from deepprofiler.errors import ConfigError
 from deepprofiler.metadata import FLAG
+from deepprofiler.profiling.embed import require_umap
 from deepprofiler.project import Project
 from deepprofiler.stages.aggregated import read_aggregated, write_aggregated
 from deepprofiler.stages.baselines import baselines, classical
 from deepprofiler.stages.classical import require_classical
+from deepprofiler.stages.corrections import corrections
 from deepprofiler.stages.evaluations import choose
 from deepprofiler.stages.layers import write_layers
 from deepprofiler.stages.normalization import Normalized, normalize, read_normalized
@@ -51,6 +53,8 @@ def analyze(project: Project, *, steps: Iterable[str] | None = None) -> Outcome:
     settings = project.config.analyze
     asked = _asked(steps, report=settings.report)
     require_classical(project)
+    if "report" in asked and settings.embedding == "umap":
+        require_umap()
     choose(settings.evaluate or ())  # Refuses what does not exist before anything is computed.
     outcome = Outcome("analyze", then=_then(project, asked))
     everything = _aggregated(project, outcome, again="aggregate" in asked)
@@ -62,10 +66,10 @@ def analyze(project: Project, *, steps: Iterable[str] | None = None) -> Outcome:
         return outcome
     if "evaluate" not in asked:
         LOG.info("the report needs an evaluation: evaluating first")
-    methods = _evaluated(project, gathered, done, outcome)
+    methods, corrected = _evaluated(project, gathered, done, outcome)
     write_layers(project, everything, outcome)
     if "report" in asked:
-        write_report(project, gathered, done.wells, done.chain, methods)
+        write_report(project, gathered, done, methods, corrected)
         outcome.wrote.append(f"the report {project.report_path}")
     return outcome
 
@@ -145,8 +149,8 @@ def _normalized(
 
 def _evaluated(
     project: Project, gathered: Gathered, done: Normalized, outcome: Outcome
-) -> list[Scores]:
-    """Score the learned profile and its baselines, and write what came of it."""
+) -> tuple[list[Scores], dict[str, Scores]]:
+    """Score the profile, its baselines and other corrections, and write what came of it."""
     settings = project.config.analyze
     untrained = project.config.profile.checkpoint == RANDOM
     methods = [
@@ -160,13 +164,9 @@ def _evaluated(
     if settings.baselines and (methods[0].results or methods[0].undefined):
         methods += baselines(project, gathered, done.wells, outcome)
     methods += classical(project, gathered, outcome)
-    plain = score(
-        project,
-        done.before(gathered),
-        name="without normalization",
-        about="the same wells as aggregated, without analyze.normalize",
-    )
-    write_scores(project, [*methods, plain], Screen.of(project, done.wells))
+    corrected = corrections(project, gathered, done, methods[0], outcome)
+    others = [scores for scores in corrected.values() if scores is not methods[0]]
+    write_scores(project, [*methods, *others], Screen.of(project, done.wells))
     outcome.wrote.append(f"scores to {project.profiles_path('scores.csv')}")
     for name, result in methods[0].results.items():
         outcome.notes.append(
@@ -176,4 +176,4 @@ def _evaluated(
             if name in other.results:
                 outcome.notes.append(f"  {other.name}: {other.results[name]}")
     outcome.notes += [f"{what}: {why}" for what, why in methods[0].undefined.items()]
-    return methods
+    return methods, corrected

@@ -61,7 +61,7 @@ def write_scores(project: Project, methods: Sequence[Scores], screen: Screen) ->
     labels = {one.name: one.labels for one in found if isinstance(one, AveragePrecision)}
     _write(project, "average-precision.csv", _stack(labels, _LABEL))
     if screen.has("treatment"):
-        _write(project, "neighbours.csv", _neighbours(screen))
+        _write(project, "neighbours.csv", neighbours(screen))
 
 
 def _row(method: str, measure: Measure) -> dict[str, object]:
@@ -95,8 +95,19 @@ def _stack(tables: dict[str, pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)[["metric", *columns]] if parts else empty
 
 
-def _neighbours(screen: Screen) -> pd.DataFrame:
-    """Nearest treatments of other compounds; the group is the mechanism, else the gene."""
+def neighbours(screen: Screen) -> pd.DataFrame:
+    """Find the five nearest treatments of other compounds of each treatment.
+
+    Parameters
+    ----------
+    screen : Screen
+
+    Returns
+    -------
+    DataFrame
+        Columns ``treatment, group, rank, neighbour, neighbour_group, similarity``; the group is the
+        mechanism, else the gene, else blank. Empty where there is no neighbour.
+    """
     try:
         profiles = screen.treatments
         treatment = screen.column("treatment")

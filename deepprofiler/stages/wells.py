@@ -61,7 +61,18 @@ class Gathered:
         return moments if moments.groups else None
 
     def of_layer(self, layer: str) -> Gathered:
-        """Return the same with the features of one layer only."""
+        """Return the same with the features of one layer only.
+
+        Raises
+        ------
+        DataError
+            There is no such layer.
+        """
+        if layer not in self.origin.layers:
+            raise DataError(
+                f"there are no features of {layer}, only of {', '.join(self.origin.layers)}; name "
+                "it in profile.layers and run `profile`"
+            )
         first, end = self.origin.layers[layer]
         names = list(self.origin.names[first:end])
         origin = replace(self.origin, names=tuple(names), layers={layer: [0, end - first]})
@@ -72,22 +83,11 @@ class Gathered:
 
 
 def main_layer(project: Project, origin: Origin) -> str:
-    """Name the layer that profiles are made of, ``analyze.layer``.
-
-    Raises
-    ------
-    DataError
-        The features have no such layer.
-    """
+    """Name the layer that profiles are made of: ``analyze.layer``, by default the paper's."""
     asked = project.config.analyze.layer
-    if asked is None:
-        return _USUAL_LAYER if _USUAL_LAYER in origin.layers else next(iter(origin.layers))
-    if asked not in origin.layers:
-        raise DataError(
-            f"analyze.layer is {asked}, but the features are of {', '.join(origin.layers)}; name "
-            "one of these, or add it to profile.layers and run `profile`"
-        )
-    return asked
+    if asked is not None:
+        return asked
+    return _USUAL_LAYER if _USUAL_LAYER in origin.layers else next(iter(origin.layers))
 
 
 def gather(project: Project, baseline: str | None = None) -> Gathered:
@@ -124,9 +124,9 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
         metadata = {str(name): value for name, value in table.iloc[position].items()}
         failed_sites += len(well.origin.failed)
         not_finite += profiles.add(metadata, well.features, well.cells["site"])
-        if negative.iloc[position] and len(well.features) >= small:
+        finite = well.features[np.isfinite(well.features).all(axis=1)]
+        if negative.iloc[position] and len(finite) >= max(small, 1):
             group = {column: metadata[column] for column in groups}
-            finite = well.features[np.isfinite(well.features).all(axis=1)]
             for layer, (begin, end) in first.layers.items():
                 controls[layer].add(group, finite[:, begin:end])
         sample.add(position, metadata, well)

@@ -136,7 +136,9 @@ def test_files_that_hold_no_chain(tmp_path: Path) -> None:
     np.savez(other, x=np.ones(3))
     empty = tmp_path / "empty.npz"
     zipfile.ZipFile(empty, "w").close()
-    for path in (damaged, other, empty):
+    nothing = tmp_path / "nothing.npz"
+    nothing.touch()
+    for path in (damaged, other, empty, nothing):
         with pytest.raises(DataError, match="does not hold a normalization"):
             Chain.load(path)
     with pytest.raises(DataError, match="tvn is not fitted"):

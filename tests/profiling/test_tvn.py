@@ -181,7 +181,7 @@ def test_a_batch_without_controls_is_named(left: int) -> None:
 
 def test_what_cannot_be_fitted_is_refused() -> None:
     profiles = profiles_of(correlated(20, 3))
-    with pytest.raises(DataError, match="all batches has 0 control wells"):
+    with pytest.raises(DataError, match="the screen has 0 control wells"):
         TVN().fit(profiles, controls=np.zeros(20, bool))
     with pytest.raises(DataError, match="do not vary"):
         TVN().fit(profiles_of(np.ones((5, 3))))

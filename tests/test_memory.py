@@ -1,0 +1,79 @@
+"""The case OPS-01: memory is bounded by a well, not by a plate or the screen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from base_plugin import use_small_network
+from base_project import BaseProject
+from made_features import MadeFeatures
+
+FEW, MANY = 4, 40
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from deepprofiler.project import Project
+from deepprofiler.stages.{stage} import {stage}
+{stage}(Project(Path(sys.argv[1]), cores=1))
+kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(kilobytes / (2**20 if sys.platform == "darwin" else 2**10))
+"""
+
+
+def peak(root: Path, stage: str) -> float:
+    """Most memory, in megabytes, of a process that runs a stage on a project."""
+    pytest.importorskip("resource")
+    words = [sys.executable, "-c", MEASURE.format(stage=stage), str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
+def require_bounded(few: float, many: float, all_cells: float) -> None:
+    """Ten times the plates need at most a fifth more; holding all their cells would need more."""
+    assert all_cells > 0.2 * few, "the test would say nothing"
+    assert many <= 1.2 * few, f"{FEW} plates: {few:.0f} MB, {MANY} plates: {many:.0f} MB"
+
+
+@pytest.mark.parametrize(
+    ("cells", "size", "settings"),
+    [
+        (500, 64, {"evaluate": ["nsc"]}),
+        pytest.param(2000, 256, {"report": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_analyze(tmp_path: Path, cells: int, size: int, settings: dict[str, object]) -> None:
+    found = {}
+    for plates in (FEW, MANY):
+        root = tmp_path / str(plates)
+        layers = {"conv4a": size}
+        made = MadeFeatures(root, layers, plates=plates, cells=cells, linked=True)
+        made.settings = settings
+        made.write()
+        found[plates] = peak(root, "analyze")
+    files = (tmp_path / str(MANY)).glob("outputs/results/features/*/*")
+    require_bounded(found[FEW], found[MANY], sum(path.stat().st_size for path in files) / 2**20)
+
+
+@pytest.mark.slow
+def test_profile(tmp_path: Path) -> None:
+    cells, side = 2000, 32
+    rng = np.random.default_rng(0)
+    found = {}
+    for plates in (FEW, MANY):
+        names = tuple(f"P{number}" for number in range(plates))
+        base = BaseProject(tmp_path / str(plates), plates=names, sites=("1",))
+        base.config["crops"] = {"size": side}
+        base.config["prepare"] = {"illumination": False}
+        use_small_network(base).config["profile"] |= {"checkpoint": "random"}
+        base.write()
+        for row in base.rows:
+            place = [row[f"Metadata_{name}"] for name in ("Plate", "Well", "Site")]
+            base.write_locations(rng.uniform(20, 230, size=(cells, 2)), *place)
+        found[plates] = peak(base.root, "profile")
+    crops = len(base.rows) * cells * side**2 * 3 * 4 / 2**20
+    require_bounded(found[FEW], found[MANY], crops)
