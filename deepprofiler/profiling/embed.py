@@ -1,12 +1,14 @@
-"""Two dimensions for the eye: t-SNE of profiles or of single cells."""
+"""Two dimensions for the eye: t-SNE or UMAP of profiles or of single cells."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import ConfigError, DataError
 
 COMPONENTS = 50
 
@@ -20,14 +22,23 @@ class Embedding:
     points : ndarray
         (n, 2) float32, arbitrary units.
     method : str
-        ``t-SNE``, or ``PCA`` where there are fewer than four rows.
+        ``t-SNE`` or ``UMAP``, or ``PCA`` where there are fewer than four rows.
     perplexity : float
-        The perplexity used, which small data lower; 0 for PCA.
+        Of t-SNE, as used: small data lower it; 0 for other methods.
+    neighbours : int
+        Of UMAP, as used: small data lower it; 0 for other methods.
     """
 
     points: np.ndarray
     method: str
-    perplexity: float
+    perplexity: float = 0.0
+    neighbours: int = 0
+
+    def __str__(self) -> str:
+        """Method and setting, such as ``t-SNE, perplexity 30``."""
+        if self.perplexity:
+            return f"{self.method}, perplexity {self.perplexity:.3g}"
+        return f"{self.method}, {self.neighbours} neighbours" if self.neighbours else self.method
 
 
 def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedding:
@@ -54,10 +65,76 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedd
     DataError
         A value is not finite, or there is no feature.
     """
-    from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
+    features = _usable(features)
+    # Sums over several threads are added in any order; one thread gives the same points again.
+    with threadpool_limits(limits=1):
+        if _too_few(features):
+            return Embedding(_principal(features), "PCA")
+        features = _reduced(features, seed)
+        used = float(min(perplexity, (len(features) - 1) / 3))
+        model = TSNE(perplexity=used, init="pca", random_state=seed, n_jobs=1)
+        points = model.fit_transform(features).astype(np.float32)
+    return Embedding(points, "t-SNE", perplexity=used)
+
+
+def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
+    """Embed rows in two dimensions by UMAP (McInnes et al. 2018), the same for the same seed.
+
+    Needs the extra ``umap``. Features are reduced and few rows are treated as :func:`tsne` does.
+
+    Parameters
+    ----------
+    features : ndarray
+        (n, D), finite.
+    seed : int
+    neighbours : int
+        Lowered to n - 1 where n is small.
+
+    Returns
+    -------
+    Embedding
+
+    Raises
+    ------
+    ConfigError
+        The package umap-learn is not installed.
+    DataError
+        A value is not finite, or there is no feature.
+    """
+    from threadpoolctl import threadpool_limits
+
+    require_umap()
+    with warnings.catch_warnings():
+        # It warns that its variant for networks needs TensorFlow; this is not that one.
+        warnings.simplefilter("ignore", ImportWarning)
+        from umap import UMAP
+
+    features = _usable(features)
+    with threadpool_limits(limits=1):
+        if _too_few(features):
+            return Embedding(_principal(features), "PCA")
+        features = _reduced(features, seed)
+        used = min(neighbours, len(features) - 1)
+        # Fewer rows than dimensions of the spectral start need another one.
+        start = "spectral" if len(features) > 10 else "random"
+        model = UMAP(n_neighbors=used, init=start, random_state=seed, n_jobs=1)
+        points = np.asarray(model.fit_transform(features), dtype=np.float32)
+    return Embedding(points, "UMAP", neighbours=used)
+
+
+def require_umap() -> None:
+    """Refuse UMAP where the package umap-learn is not installed (ConfigError)."""
+    if find_spec("umap") is None:
+        raise ConfigError(
+            'UMAP needs umap-learn: pip install "deepprofiler-keras[umap]"; or choose tsne'
+        )
+
+
+def _usable(features: np.ndarray) -> np.ndarray:
+    """Features (n, D) float32, D at least 2; refuse what cannot be embedded."""
     features = np.asarray(features, dtype=np.float32)
     count, size = features.shape
     if size == 0:
@@ -71,17 +148,22 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedd
         )
     if size == 1:
         features = np.column_stack([features, np.zeros(count, np.float32)])
-    # Sums over several threads are added in any order; one thread gives the same points again.
-    with threadpool_limits(limits=1):
-        if count < 4 or np.ptp(features, axis=0).max() == 0:
-            return Embedding(_principal(features), "PCA", 0.0)
-        if size > COMPONENTS:
-            reduced = PCA(min(COMPONENTS, count), svd_solver="randomized", random_state=seed)
-            features = reduced.fit_transform(features)
-        used = float(min(perplexity, (count - 1) / 3))
-        model = TSNE(perplexity=used, init="pca", random_state=seed, n_jobs=1)
-        points = model.fit_transform(features).astype(np.float32)
-    return Embedding(points, "t-SNE", used)
+    return features
+
+
+def _too_few(features: np.ndarray) -> bool:
+    return len(features) < 4 or bool(np.ptp(features, axis=0).max() == 0)
+
+
+def _reduced(features: np.ndarray, seed: int) -> np.ndarray:
+    """At most 50 principal components."""
+    from sklearn.decomposition import PCA
+
+    count, size = features.shape
+    if size <= COMPONENTS:
+        return features
+    reduced = PCA(min(COMPONENTS, count), svd_solver="randomized", random_state=seed)
+    return reduced.fit_transform(features)
 
 
 def _principal(features: np.ndarray) -> np.ndarray:

@@ -113,27 +113,30 @@ def heat_map(
         )
     side = float(np.clip(0.13 * count, 3.2, 11))
     figure = empty(side + 3.4, side + 1.6)
-    strip, axes = figure.subplots(1, 2, width_ratios=[0.025, 1], sharey=True)
-    colours = group_colours(groups)
-    strip.imshow(
-        np.array([[to_rgb(colours.get(group, QUIET))] for group in groups]),
-        aspect="auto",
-        interpolation="nearest",
-    )
+    axes = figure.subplots()
     scale = LinearSegmentedColormap.from_list("similarity", DIVERGING)
     drawn = axes.imshow(similarity, cmap=scale, vmin=-1, vmax=1, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    outer = axes
+    colours = group_colours(groups)
+    if colours:
+        outer = axes.inset_axes((-0.035, 0, 0.025, 1))
+        outer.imshow(
+            np.array([[to_rgb(colours.get(group, QUIET))] for group in groups]),
+            aspect="auto",
+            interpolation="nearest",
+        )
+        outer.set(xticks=[], yticks=[])
+        outer.spines[:].set_visible(False)
+        outer.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
     if count <= _NAMED:
         labels = [short(name, 24) for name in names]
-        strip.set_yticks(range(count), labels, fontsize=7 if count > 30 else 8)
-        axes.set_xticks(range(count), labels, fontsize=7 if count > 30 else 8, rotation=90)
-    else:
-        strip.set_yticks([])
-        axes.set_xticks([])
-    strip.set_xticks([])
-    for part in (strip, axes):
-        part.tick_params(length=0)
-        part.spines[:].set_visible(False)
-    axes.tick_params(labelleft=False)
+        size = 7 if count > 30 else 8
+        outer.set_yticks(range(count), labels, fontsize=size)
+        axes.set_xticks(range(count), labels, fontsize=size, rotation=90)
     figure.colorbar(drawn, ax=axes, label=quantity, shrink=0.6)
     if colours:
         handles = [Patch(color=colour, label=short(name)) for name, colour in colours.items()]

@@ -24,31 +24,52 @@ class Picture:
         PNG or SVG, put into the page.
     data : Path, optional
         CSV of what is drawn, offered beside it.
+    half : bool
+        Whether two such pictures fit beside each other.
+    folded : bool
+        Whether it is shown only on request.
     """
 
     title: str
     caption: str
     image: Path
     data: Path | None = None
+    half: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a title and a note on what its columns mean."""
+    """A table.
+
+    Attributes
+    ----------
+    title : str
+    rows : DataFrame
+    note : str
+        What its columns mean.
+    bold : ndarray, optional
+        (rows, columns) bool: the values that stand out.
+    folded : bool
+        Whether it is shown only on request.
+    """
 
     title: str
     rows: pd.DataFrame
     note: str = ""
+    bold: np.ndarray | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: paragraphs, tables, pictures."""
+    """A part of the page: paragraphs, tables, pictures, and small print as a list."""
 
     title: str
     text: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,7 @@ class Similarities:
     matrix : ndarray
         (n, n), from -1 to 1.
     group, about : str
-        What the groups are, and how the matrix was made.
+        What the groups are, blank where none are known, and how the matrix was made.
     """
 
     names: Sequence[str]
@@ -123,7 +144,7 @@ class Similarities:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest neighbours of each treatment.
+    """The nearest neighbours of each treatment among the other compounds.
 
     Attributes
     ----------
@@ -131,7 +152,7 @@ class Neighbours:
         Columns ``query, query_group, neighbour, neighbour_group, similarity``, the nearest of a
         query first. A blank group is unknown.
     group : str
-        What the groups are: ``mechanism``, ``gene``.
+        What the groups are: ``mechanism``, ``gene``; blank where none are known.
     similarity : str
         What the similarity is: ``cosine similarity``.
     """
@@ -159,9 +180,10 @@ class Report:
     views : tuple of Points
     similarities : Similarities, optional
     neighbours : Neighbours, optional
-    tables : tuple of Table
+    results : tuple of Section
         Shown below the comparison.
     sections : tuple of Section
+        Shown below everything that the reader can explore.
     failures : DataFrame, optional
         One row per site or well that failed, with its reason.
     provenance : mapping
@@ -182,6 +204,6 @@ class Report:
     views: tuple[Points, ...] = ()
     similarities: Similarities | None = None
     neighbours: Neighbours | None = None
-    tables: tuple[Table, ...] = ()
+    results: tuple[Section, ...] = ()
     sections: tuple[Section, ...] = ()
     failures: pd.DataFrame | None = None

@@ -152,24 +152,25 @@ def illumination(functions: Mapping[str, np.ndarray], channels: Sequence[str]) -
         raise DataError("there is no illumination function to draw")
     height, width = next(iter(functions.values())).shape[:2]
     top = max(1.01, max(float(function.max()) for function in functions.values()))
-    side = min(1.9, 9 / len(channels))
-    figure = empty(len(channels) * side + 1.6, len(functions) * side * height / width + 0.5)
-    panels = figure.subplots(len(functions), len(channels), squeeze=False)
-    for row, (plate, function) in zip(panels, functions.items(), strict=True):
+    # Plates beside each other: a screen has more plates than channels, and a page is wide.
+    side = min(1.9, 9.6 / len(functions))
+    figure = empty(len(functions) * side + 1.6, len(channels) * side * height / width + 0.5)
+    panels = figure.subplots(len(channels), len(functions), squeeze=False)
+    for column, (plate, function) in enumerate(functions.items()):
         if function.shape[2] != len(channels):
             raise DataError(
                 f"plate {plate}: the illumination function has {function.shape[2]} channels, "
                 f"and {len(channels)} are named"
             )
         step = max(1, max(function.shape[:2]) // 160)
-        for panel, channel, values in zip(
-            row, channels, np.moveaxis(function[::step, ::step], 2, 0), strict=True
+        for panel, values in zip(
+            panels[:, column], np.moveaxis(function[::step, ::step], 2, 0), strict=True
         ):
             drawn = panel.imshow(values, cmap=SEQUENTIAL, vmin=1, vmax=top)
             panel.set(xticks=[], yticks=[])
             panel.spines[:].set_visible(False)
-            if panel in panels[0]:
-                panel.set_title(short(channel, 18))
-        row[0].set_ylabel(short(plate, 18))
+        panels[0, column].set_title(short(plate, 14))
+    for panel, channel in zip(panels[:, 0], channels, strict=True):
+        panel.set_ylabel(short(channel, 18))
     figure.colorbar(drawn, ax=panels, label="illumination, × the dimmest part", shrink=0.8)
     return figure

@@ -65,10 +65,13 @@ def embedding(
         figure.colorbar(drawn, ax=axes, label=quantity, shrink=0.8)
     else:
         names = column.astype(str)
-        counts = names.value_counts()
+        blank = (names == "").to_numpy()
+        if blank.any():
+            axes.scatter(x[blank], y[blank], c=FAINT, label=f"(blank) ({blank.sum()})", **marks)
+        counts = names[~blank].value_counts()
         limit = len(OKABE_ITO) * len(MARKERS)
         kept = sorted(counts.index if len(counts) <= limit else counts.index[: limit - 1])
-        rest = ~names.isin(kept).to_numpy()
+        rest = ~blank & ~names.isin(kept).to_numpy()
         if rest.any():
             label = f"{len(counts) - len(kept)} others ({rest.sum()})"
             axes.scatter(x[rest], y[rest], c=FAINT, label=label, **marks)
@@ -207,4 +210,67 @@ def training_curves(history: pd.DataFrame, *, chance: float | None = None) -> Fi
     for panel in panels[len(measures) :]:
         panel.set_axis_off()
     panels[0].legend()
+    return figure
+
+
+@style()
+def layers(table: pd.DataFrame) -> Figure:
+    """Draw accuracy by layer, one line per normalization and one panel per metric.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``layer, normalization, metric, value, low, high``, the layers in their order; an
+        interval may be missing.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        There is no row.
+    """
+    if not len(table):
+        raise DataError("there is no layer to draw")
+    names = list(dict.fromkeys(table["layer"].astype(str)))
+    ways = list(dict.fromkeys(table["normalization"].astype(str)))
+    metrics = list(dict.fromkeys(table["metric"].astype(str)))
+    across = min(2, len(metrics))
+    down = math.ceil(len(metrics) / across)
+    width = float(np.clip(0.75 * len(names), 3.4, 6.5))
+    figure = empty(width * across + 1.2, 3.1 * down + 0.4)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    places = {name: float(place) for place, name in enumerate(names)}
+    for panel, metric in zip(panels, metrics, strict=False):
+        of_metric = table[table["metric"].astype(str) == metric]
+        for index, way in enumerate(ways):
+            rows = of_metric[of_metric["normalization"].astype(str) == way]
+            # Beside each other, so that intervals do not hide one another.
+            x = rows["layer"].astype(str).map(places) + 0.12 * (index - (len(ways) - 1) / 2)
+            value = rows["value"].to_numpy(float)
+            low, high = (rows[side].astype(float).fillna(rows["value"]) for side in ("low", "high"))
+            panel.errorbar(
+                x,
+                value,
+                yerr=np.clip([value - low, high - value], 0, None),
+                color=OKABE_ITO[index % len(OKABE_ITO)],
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=5,
+                linewidth=1.4,
+                elinewidth=1,
+                label=short(way),
+            )
+        panel.set_xticks(
+            range(len(names)),
+            [short(name, 16) for name in names],
+            rotation=30 if len(names) > 5 else 0,
+        )
+        panel.set(title=short(metric), ylabel=short(metric), ylim=(0, 1.02))
+        panel.grid(axis="y", color=FAINT, linewidth=0.5)
+    for panel in panels[len(metrics) :]:
+        panel.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", title="normalization")
     return figure

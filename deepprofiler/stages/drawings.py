@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,21 +12,27 @@ import pandas as pd
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.learning.cells import CellStore
-from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE, WELL
-from deepprofiler.profiling import pictures, plates, plot
+from deepprofiler.metadata import CELL, PLATE, SITE, WELL
+from deepprofiler.profiling import pictures, plot
+from deepprofiler.profiling.embedded import THUMBNAIL
 from deepprofiler.profiling.figures import save
+from deepprofiler.profiling.page import Picture
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.report import THUMBNAIL, Picture
 from deepprofiler.project import Project
-from deepprofiler.stages.scores import Scores, negative_rows
+from deepprofiler.stages.scores import Scores
+from deepprofiler.stages.screen import negative_rows
 from deepprofiler.stages.wells import Gathered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MONTAGE_ROWS, _MONTAGE_COLUMNS, _MONTAGES = 16, 10, 8
-_PLATES_SHOWN = 12
+_PLATES_SHOWN = 6
 _CLASSES_SHOWN = 60
+# So many classes are still read in half the width of the page.
+_HALF = 14
+# Cells all over a plate that its range is taken from.
+_RANGE_CELLS = 300
 # Percentiles of a plate's crops that are shown as black and as full colour.
 _BLACK, _FULL = 1, 99.7
 
@@ -44,6 +51,7 @@ class Drawings:
         self.index = project.index
         self.gathered = gathered
         self.store, self.no_store = self._open_store()
+        self._ranges: dict[str, np.ndarray] = {}
 
     def _open_store(self) -> tuple[CellStore | None, str]:
         """Open the exported crops; or say why the report shows none."""
@@ -60,24 +68,11 @@ class Drawings:
             return None, f"No cells are shown: the exported crops have the channels {shown}."
         return store, ""
 
-    def screen(self) -> Iterator[Picture]:
-        """Cell counts on the plates, and the illumination functions."""
-        counts = self.gathered.counts
-        shown = counts[counts[PLATE].isin(self.index.plates[:_PLATES_SHOWN])]
-        figure = plates.plate_map(
-            shown[PLATE].tolist(),
-            shown[WELL].tolist(),
-            shown[COUNT].to_numpy(),
-            quantity="cells",
-            flagged=shown[FLAG].to_numpy(bool),
-            flag=f"fewer than {self.project.config.analyze.min_cells} cells",
-        )
-        more = len(self.index.plates) - _PLATES_SHOWN
-        rest = f"; {more} more plates are in the data" if more > 0 else ""
-        yield self.picture("Cells a well", f"Number of cells{rest}.", figure, "cell-counts", counts)
+    def illumination(self) -> Iterator[Picture]:
+        """Illumination functions of the first plates."""
         paths = {
             plate: self.project.illumination_path(plate)
-            for plate in self.index.plates[: _PLATES_SHOWN // 2]
+            for plate in self.index.plates[:_PLATES_SHOWN]
         }
         found = {name: illumination.load(path) for name, path in paths.items() if path.exists()}
         if found and all(value.channels == self.index.channels for value in found.values()):
@@ -94,7 +89,9 @@ class Drawings:
                 for position, channel in enumerate(value.channels)
             )
             figure = pictures.illumination(functions, self.index.channels)
-            text = "How much brighter than its dimmest part each place of the image is lit."
+            more = len(self.index.plates) - len(found)
+            text = "How much brighter than its dimmest part each place of the image is lit"
+            text += f"; {more} more plates are not shown." if more else "."
             yield self.picture("Illumination", text, figure, "illumination", data)
 
     def cells(self) -> Iterator[Picture]:
@@ -145,11 +142,26 @@ class Drawings:
         # Plate by plate, so that whole crops of only one are in memory.
         for plate in set(names):
             mine = np.flatnonzero(names == plate)
-            pixels, low, high = self.store.gather(rows[there][mine])
-            low, high = low[:, None, None], high[:, None, None]
-            crops[mine] = pixels[:, middle, middle] * ((high - low) / 255) + low
-            ranges[mine] = np.percentile(crops[mine], [_BLACK, _FULL], axis=(0, 1, 2)).T
+            crops[mine] = self._intensities(rows[there][mine], middle)
+            ranges[mine] = self._range(str(plate), middle)
         return crops, ranges, there
+
+    def _intensities(self, rows: np.ndarray, middle: slice) -> np.ndarray:
+        """Crops (n, s, s, C) float32 of rows of the store, in image intensities."""
+        assert self.store is not None
+        pixels, low, high = self.store.gather(rows)
+        low, high = low[:, None, None], high[:, None, None]
+        return np.asarray(pixels[:, middle, middle] * ((high - low) / 255) + low, np.float32)
+
+    def _range(self, plate: str, middle: slice) -> np.ndarray:
+        """Intensities (C, 2) shown as black and as full colour, from cells all over the plate."""
+        if plate not in self._ranges:
+            assert self.store is not None
+            rows = np.flatnonzero((self.store.table["plate"] == plate).to_numpy())
+            some = rows[:: max(1, len(rows) // _RANGE_CELLS)]
+            pixels = self._intensities(some, middle)
+            self._ranges[plate] = np.percentile(pixels, [_BLACK, _FULL], axis=(0, 1, 2)).T
+        return self._ranges[plate]
 
     def training(self) -> Iterator[Picture]:
         """Loss and accuracy by epoch."""
@@ -176,6 +188,17 @@ class Drawings:
         shown[there] = pictures.composite(crops, ranges)
         return shown
 
+    def layers(self) -> Iterator[Picture]:
+        """Accuracy of each layer, where several were profiled."""
+        path = self.project.profiles_path("layers.csv")
+        if not path.exists():
+            return
+        table = pd.read_csv(path, dtype={"layer": str, "normalization": str, "metric": str})
+        if not len(table):
+            return
+        text = "Accuracy by layer, the first layer on the left; lines are 95 % intervals."
+        yield self.picture("Accuracy by layer", text, plot.layers(table), "layers", table)
+
     def confusions(self, method: Scores) -> Iterator[Picture]:
         """Confusion matrix of each accuracy."""
         for name, result in method.results.items():
@@ -191,7 +214,9 @@ class Drawings:
             )
             text = f"{name}: what the nearest neighbours of each row belong to."
             file = "confusion-" + name.lower().replace(" ", "-")
-            yield self.picture(f"Confusions, {name}", text, figure, file, square.reset_index())
+            drawn = self.picture(f"Confusions, {name}", text, figure, file, square.reset_index())
+            small = len(labels) <= _HALF
+            yield replace(drawn, half=small, folded=not small)
 
     def picture(
         self, title: str, caption: str, figure: Figure, name: str, data: pd.DataFrame

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import pandas as pd
 
-from deepprofiler.metadata import COUNT, FLAG, PLATE, Index
-from deepprofiler.profiling import plot
+from deepprofiler.metadata import COUNT, FLAG
 from deepprofiler.profiling.accuracy import Accuracy
-from deepprofiler.profiling.chain import Chain
-from deepprofiler.profiling.embed import tsne
 from deepprofiler.profiling.findings import Comparison, Estimate, LeftOut, Method, Metric
-from deepprofiler.profiling.neighbours import nearest_profiles
-from deepprofiler.profiling.profiles import PREFIX, Profiles
-from deepprofiler.profiling.report import Neighbours, Picture, Points, Report, Section, write
+from deepprofiler.profiling.page import Report, Section, Table
+from deepprofiler.profiling.report import write
 from deepprofiler.project import Project
+from deepprofiler.stages import explore
 from deepprofiler.stages.drawings import Drawings
+from deepprofiler.stages.normalization import Normalized
 from deepprofiler.stages.outcome import read_failures
-from deepprofiler.stages.scores import Scores, negative_rows, treatments_of
-from deepprofiler.stages.wells import Gathered, with_enough_cells
+from deepprofiler.stages.overview import overview
+from deepprofiler.stages.report_tables import lower_is_better, measures
+from deepprofiler.stages.scores import Scores
+from deepprofiler.stages.screen import Screen
+from deepprofiler.stages.wells import Gathered
 
 _UNITS = {
     "NSC": ("treatments", "have their nearest neighbour of another compound in their mechanism"),
@@ -34,7 +36,11 @@ _UNITS = {
 
 
 def write_report(
-    project: Project, gathered: Gathered, wells: Profiles, chain: Chain, methods: list[Scores]
+    project: Project,
+    gathered: Gathered,
+    done: Normalized,
+    methods: Sequence[Scores],
+    corrected: Mapping[str, Scores],
 ) -> None:
     """Write ``report/index.html``, its figures as PNG and SVG, and their data as CSV.
 
@@ -43,14 +49,14 @@ def write_report(
     project : Project
     gathered : Gathered
         Counts, sampled cells and their origin.
-    wells : Profiles
-        Normalized well profiles.
-    chain : Chain
-        The fitted normalization.
-    methods : list of Scores
+    done : Normalized
+        Well profiles and their normalization.
+    methods : sequence of Scores
         The learned profile first, then its baselines.
+    corrected : mapping
+        Names of normalizations to the scores of the same features under each.
     """
-    page = _Page(project, gathered, wells, chain, methods)
+    page = _Page(project, gathered, done, methods, corrected)
     write(page.report(), project.report_path)
 
 
@@ -61,17 +67,18 @@ class _Page:
         self,
         project: Project,
         gathered: Gathered,
-        wells: Profiles,
-        chain: Chain,
-        methods: list[Scores],
+        done: Normalized,
+        methods: Sequence[Scores],
+        corrected: Mapping[str, Scores],
     ):
         self.project = project
-        self.index: Index = project.index
+        self.index = project.index
         self.gathered = gathered
-        self.wells = with_enough_cells(wells)
-        self.chain = chain
+        self.chain = done.chain
+        self.screen = Screen.of(project, done.wells)
+        self.lower = lower_is_better(self.screen)
         self.methods = methods
-        self.seed = project.config.dataset.seed
+        self.corrected = corrected
         self.drawings = Drawings(project, gathered)
         self.failures = self._failures()
 
@@ -79,7 +86,13 @@ class _Page:
         """Put all parts together."""
         counts = self.gathered.counts
         project, index = self.project, self.index
-        views, embedding = self._views()
+        seen = overview(self.drawings)
+        flagged = Table("Flagged wells", seen.flagged)
+        results = (
+            self._matching(),
+            self._corrections(),
+            Section("Layers", (), tuple(self.drawings.layers())),
+        )
         sections = (
             Section(
                 "The screen",
@@ -87,14 +100,12 @@ class _Page:
                     f"{len(index.sites)} sites in {len(counts)} wells on "
                     f"{len(index.plates)} plate{'s' if len(index.plates) > 1 else ''}.",
                 ),
-                tuple(self.drawings.screen()),
+                tuple(self.drawings.illumination()),
+                (flagged,) if len(seen.flagged) else (),
             ),
             Section("Cells by treatment", self._about_cells(), tuple(self.drawings.cells())),
             Section("Training", (), tuple(self.drawings.training())),
-            Section("Where the profiles lie", tuple(self.chain.notes_), tuple(embedding)),
-            Section("Matching", self._notes(), tuple(self.drawings.confusions(self.methods[0]))),
         )
-        origin = self.gathered.origin
         return Report(
             title=project.root.resolve().name,
             subtitle=f"Experiment {project.experiment}",
@@ -102,27 +113,67 @@ class _Page:
                 "plates": len(index.plates),
                 "wells": len(counts),
                 "cells": int(counts[COUNT].sum()),
-                "features": len(origin.names),
+                "features": len(self.gathered.origin.names),
             },
             comparison=self._comparison(),
             left_out=tuple(self._left_out()),
-            views=tuple(views),
-            neighbours=self._neighbours(),
-            sections=tuple(section for section in sections if section.pictures or section.text),
+            notes=_warnings(len(seen.flagged), len(counts)),
+            wells=seen.wells,
+            views=tuple(explore.views(self.drawings, self.screen, self.chain)),
+            similarities=explore.similarities(self.drawings, self.screen),
+            neighbours=explore.nearest(self.screen),
+            results=tuple(section for section in results if _says_something(section)),
+            sections=tuple(section for section in sections if _says_something(section)),
             failures=self.failures,
-            provenance={
-                "date": date.today().isoformat(),
-                "seed": str(self.seed),
-                "model": project.config.train.model.name,
-                "weights": origin.checkpoint,
-                "digest of the weights": origin.digest,
-                "layers": ", ".join(origin.layers),
-                "channels": ", ".join(origin.channels),
-                "crop rescale rule": origin.rescale,
-                **origin.versions,
-            },
+            provenance=self._provenance(),
             config=project.config.to_yaml(),
         )
+
+    def _provenance(self) -> dict[str, str]:
+        """Say what made the numbers, as far as it is known."""
+        project, origin = self.project, self.gathered.origin
+        made = {
+            "date": date.today().isoformat(),
+            "seed": str(project.config.dataset.seed),
+            "model": project.config.train.model.name,
+            "weights": origin.checkpoint,
+            "digest of the weights": origin.digest,
+            "layer": ", ".join(origin.layers),
+            "channels": ", ".join(origin.channels),
+            "size of crops": f"{origin.crop_size} × {origin.crop_size} pixels",
+            "crop rescale rule": origin.rescale,
+            "normalization": " + ".join(step.name for step in self.chain.steps) or "none",
+            "index": project.index_path.name,
+            "config": project.config_path.name,
+        }
+        if self.failures is not None:
+            reasons = Counter(self.failures["stage"])
+            made["failures"] = "; ".join(f"{n} in {stage}" for stage, n in reasons.items())
+        return made | origin.versions
+
+    def _matching(self) -> Section:
+        """Confusions and all measures of the profile and its baselines."""
+        methods = {method.name: method for method in self.methods}
+        table = measures("Every measure, against the baselines", methods, self.lower, folded=True)
+        pictures = tuple(self.drawings.confusions(self.methods[0]))
+        tables = (table,) if len(table.rows) else ()
+        return Section("Matching", (), pictures, tables, self._notes())
+
+    def _corrections(self) -> Section:
+        """The same features under other normalizations."""
+        headings = {
+            f"{name} (used)" if scores is self.methods[0] else name: scores
+            for name, scores in self.corrected.items()
+        }
+        table = measures("Every measure, by correction", headings, self.lower)
+        notes = tuple(self.chain.notes_)
+        if not len(table.rows) or len(headings) < 2:
+            return Section("Corrections", notes=notes)
+        text = (
+            "The same features, normalized in other ways. Choosing the best of these after looking "
+            "at the mechanisms flatters it: a choice belongs before.",
+        )
+        return Section("Corrections", text, (), (table,), notes)
 
     def _comparison(self) -> Comparison:
         first = self.methods[0]
@@ -179,75 +230,20 @@ class _Page:
 
     def _notes(self) -> tuple[str, ...]:
         first = self.methods[0]
-        said = [f"{result}. {'; '.join(result.notes)}" for result in first.results.values()]
+        said = [
+            f"{result.name}: {note}" for result in first.results.values() for note in result.notes
+        ]
         return tuple(said + [f"{name}: {why}" for name, why in first.undefined.items()])
 
-    def _views(self) -> tuple[list[Points], list[Picture]]:
-        """Interactive views and printed pictures of wells, treatments and cells."""
-        groups: list[tuple[str, Profiles]] = [("wells", self.wells)]
-        if self.index.has("treatment"):
-            weight = self.project.config.analyze.weight
-            groups.append(("treatments", treatments_of(self.wells, self.index, weight)))
-        sample = self.gathered.sample
-        sample = sample.subset(self.chain.covers(sample))
-        groups.append(("cells", self.chain.transform(sample)))
-        colour = self.index.roles.get("mechanism") or self.index.roles.get("treatment") or PLATE
-        views, drawn = [], []
-        total = int(self.gathered.counts[COUNT].sum())
-        for name, profiles in groups:
-            if len(profiles) < 2:
-                continue
-            found = tsne(profiles.features, seed=self.seed)
-            about = f"{found.method} of {len(profiles)} {name}"
-            if name == "cells":
-                about += f" of {total}, drawn evenly from all wells"
-            if found.perplexity:
-                about += f"; perplexity {found.perplexity:.3g}, seed {self.seed}"
-            about += "."
-            columns = profiles.metadata.rename(columns=lambda text: text.removeprefix(PREFIX))
-            first = colour.removeprefix(PREFIX)
-            if first in columns:
-                # The page colours by the first column until the reader chooses another.
-                columns.insert(0, first, columns.pop(first))
-            thumbnails = self.drawings.thumbnails(profiles) if name == "cells" else None
-            views.append(Points(name, found.points, about, columns, thumbnails))
-            values = profiles.values(colour) if colour in profiles.metadata else None
-            if values is not None:
-                what = colour.removeprefix(PREFIX).lower()
-                figure = plot.embedding(
-                    found.points, list(values), quantity=what, method=found.method
-                )
-                data = profiles.metadata.assign(x=found.points[:, 0], y=found.points[:, 1])
-                drawn.append(
-                    self.drawings.picture(f"Map of {name}", about, figure, f"map-{name}", data)
-                )
-        return views, drawn
 
-    def _neighbours(self) -> Neighbours | None:
-        index = self.index
-        if not index.has("treatment"):
-            return None
-        weight = self.project.config.analyze.weight
-        treated = self.wells.subset(~negative_rows(index, self.wells))
-        group = index.roles.get("mechanism") or index.roles.get("gene")
-        profiles = treatments_of(treated, index, weight)
-        if len(profiles) < 2:
-            return None
-        name = index.roles["treatment"]
-        if group is not None and group not in profiles.metadata:
-            group = None
-        rows = nearest_profiles(profiles, name=name, controls=None, shown=[group] if group else [])
-        table = pd.DataFrame(
-            {
-                "query": rows[name],
-                "query_group": rows[group] if group else "",
-                "neighbour": rows[f"neighbour_{name}"],
-                "neighbour_group": rows[f"neighbour_{group}"] if group else "",
-                "similarity": rows["similarity"],
-            }
-        )
-        what = group.removeprefix(PREFIX).lower() if group else "group"
-        return Neighbours(table, what, "cosine similarity")
+def _warnings(flagged: int, wells: int) -> tuple[str, ...]:
+    if not flagged:
+        return ()
+    return (f"{flagged} of {wells} wells are worth a look: “Plates” and “The screen” say why.",)
+
+
+def _says_something(section: Section) -> bool:
+    return bool(section.text or section.pictures or section.tables or section.notes)
 
 
 def _estimate(result: Accuracy) -> Estimate:

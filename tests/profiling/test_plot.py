@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import figures, pictures, plates, plot
-from deepprofiler.profiling.embed import tsne
+from deepprofiler.profiling.embed import tsne, umap
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -214,12 +214,40 @@ def test_training_curves():
         plot.training_curves(history.head(0))
 
 
+def test_layers():
+    rows = [
+        (layer, way, metric, value, value - 0.1, value + 0.2)
+        for metric in ("NSC", "NSCB")
+        for way in ("none", "standardize + tvn")
+        for layer, value in (("conv2a", 0.3), ("conv4a", 0.7), ("pool5", 0.5))
+    ]
+    columns = ["layer", "normalization", "metric", "value", "low", "high"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.loc[0, ["low", "high"]] = np.nan
+    figure = plot.layers(table)
+    panels = figure.axes
+    assert [panel.get_title("left") for panel in panels] == ["NSC", "NSCB"]
+    assert [tick.get_text() for tick in panels[0].get_xticklabels()] == [
+        "conv2a",
+        "conv4a",
+        "pool5",
+    ]
+    assert len(panels[0].containers) == 2
+    first = panels[0].containers[0]
+    assert first.lines[0].get_ydata().tolist() == [0.3, 0.7, 0.5]
+    bars = [segment[:, 1].tolist() for segment in first.lines[2][0].get_segments()]
+    assert bars[0] == pytest.approx([0.3, 0.3])  # no interval, no bar
+    assert bars[1] == pytest.approx([0.6, 0.9])
+    with pytest.raises(DataError, match="no layer"):
+        plot.layers(table.head(0))
+
+
 def test_illumination_has_one_scale():
     functions = {"P": np.ones((20, 30, 2)), "Q": np.full((20, 30, 2), 1.5)}
     figure = pictures.illumination(functions, ["DNA", "GFP"])
     images = [axes.images[0] for axes in figure.axes[:4]]
     assert {image.get_clim() for image in images} == {(1, 1.5)}
-    assert [float(image.get_array().max()) for image in images] == [1, 1, 1.5, 1.5]
+    assert [float(image.get_array().max()) for image in images] == [1, 1.5, 1, 1.5]
     with pytest.raises(DataError, match=r"plate P: .* 2 channels, and 3"):
         pictures.illumination(functions, ["a", "b", "c"])
 
@@ -282,6 +310,20 @@ def test_tsne_keeps_groups_and_repeats():
     distances = np.linalg.norm(first.points[:, None] - first.points[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     assert (labels[distances.argmin(axis=1)] == labels).all()
+
+
+@pytest.mark.slow
+def test_umap_keeps_groups_and_repeats():
+    pytest.importorskip("umap")
+    features, labels = groups()
+    first, again = umap(features, seed=1), umap(features, seed=1)
+    assert np.array_equal(first.points, again.points)
+    assert str(first) == "UMAP, 15 neighbours"
+    distances = np.linalg.norm(first.points[:, None] - first.points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(axis=1)] == labels).all()
+    assert umap(features[:5], seed=0).neighbours == 4
+    assert umap(features[:3], seed=0).method == "PCA"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from matplotlib.image import imread
 
 from deepprofiler.profiling import figures, pictures, plates, plot
+from deepprofiler.profiling.embedded import similarity_values, wells_values
 from deepprofiler.profiling.findings import (
     Comparison,
     Estimate,
@@ -25,16 +27,17 @@ from deepprofiler.profiling.findings import (
     number,
     sentences,
 )
-from deepprofiler.profiling.report import (
+from deepprofiler.profiling.page import (
     Neighbours,
     Picture,
     Points,
     Report,
     Section,
+    Similarities,
     Table,
-    render,
-    write,
+    Wells,
 )
+from deepprofiler.profiling.report import render, write
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -147,6 +150,12 @@ def full(folder):
         }
     )
     methods = [Method(name, name, {"NSC": GOOD}) for name in HOSTILE[:3]]
+    similarity = Similarities(HOSTILE, HOSTILE, np.eye(count), HOSTILE[0], HOSTILE[1])
+    places = [f"{row}{column:02d}" for row in "AB" for column in (1, 2, 12)]
+    quantities = pd.DataFrame({"cells": [0, 1, 2, 3, 4, np.nan], HOSTILE[2]: np.arange(6.0)})
+    on_plates = Wells(["P", "P", "P", *HOSTILE[3:4] * 3], places, quantities, HOSTILE, HOSTILE[1])
+    bold = np.zeros(data.shape, bool)
+    table = Table(HOSTILE[0], data, HOSTILE[2], bold, folded=True)
     return plain(
         title=HOSTILE[0],
         subtitle=HOSTILE[2],
@@ -155,7 +164,10 @@ def full(folder):
         left_out=(LeftOut(HOSTILE[0], 3, None, HOSTILE[1]),),
         notes=tuple(HOSTILE),
         views=(Points(HOSTILE[0], points, HOSTILE[1], columns),),
+        wells=on_plates,
+        similarities=similarity,
         neighbours=Neighbours(neighbours, HOSTILE[0], HOSTILE[1]),
+        results=(Section(HOSTILE[2], tables=(table,), notes=tuple(HOSTILE)),),
         sections=(Section(HOSTILE[0], (HOSTILE[2],), (picture,), (Table(HOSTILE[0], data),)),),
         failures=pd.DataFrame({HOSTILE[0]: HOSTILE, "reason": HOSTILE}),
         provenance={name: name for name in HOSTILE},
@@ -174,7 +186,7 @@ def test_page_is_well_formed_and_names_are_text(hostile):
     for name in HOSTILE:
         assert name in shown
     tags = [tag for tag, _ in page.elements]
-    assert tags.count("script") == 2
+    assert tags.count("script") == 4  # three of data, one that runs
     assert tags.count("b") == 12  # similarities of neighbours; none from `<b>` in a name
     assert "49" not in shown
     assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
@@ -195,7 +207,7 @@ def test_names_survive_the_way_into_the_script(hostile):
 
 
 def test_script_puts_names_into_no_markup(hostile):
-    script = Page(hostile).inside["script"][1]
+    script = Page(hostile).inside["script"][-1]
     for danger in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert danger not in script
 
@@ -211,7 +223,7 @@ def test_nothing_is_loaded_from_elsewhere(hostile):
     style = "".join(page.inside["style"])
     assert "url(" not in style
     assert "@import" not in style
-    script = page.inside["script"][1]
+    script = page.inside["script"][-1]
     for request in ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "sendBeacon"):
         assert request not in script
     assert re.findall(r"https?://[^\"'\s]+", script) == ["http://www.w3.org/2000/svg"]
@@ -220,7 +232,7 @@ def test_nothing_is_loaded_from_elsewhere(hostile):
 def test_policy_lets_only_this_script_run(hostile):
     page = Page(hostile)
     policy = next(a["content"] for _, a in page.elements if "http-equiv" in a)
-    script = page.inside["script"][1]
+    script = page.inside["script"][-1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
@@ -281,7 +293,7 @@ def test_numbers():
 
 def test_neighbours_are_marked_by_group(tmp_path):
     page = Page(render(full(tmp_path)))
-    marks = [a["class"] for tag, a in page.elements if tag == "li"]
+    marks = [a["class"] for tag, a in page.elements if tag == "li" and "class" in a]
     assert marks == ["same"] * 2 + ["unknown"] * 2 + ["same"] * 2 + ["differs"] * 6
 
 
@@ -341,8 +353,15 @@ def test_size_of_a_large_screen(tmp_path):
         Points("wells", *reordered(wells(400, treatment_names))),
         Points("cells", *reordered(wells(3000, treatment_names)), thumbnails),
     )
+    quantities = pd.DataFrame(rng.normal(1000, 100, (400, 11)), columns=[*"abcdefghijk"])
+    large = plain(
+        views=views,
+        sections=(Section("Screen", pictures=tuple(images)),),
+        wells=Wells(["P"] * 400, names, quantities, [""] * 400, ""),
+        similarities=Similarities(names, names, rng.uniform(-1, 1, (400, 400)), "", ""),
+    )
     path = tmp_path / "report" / "index.html"
-    write(plain(views=views, sections=(Section("Screen", pictures=tuple(images)),)), path)
+    write(large, path)
     assert path.stat().st_size < 15_000_000
     assert [file.name for file in path.parent.iterdir()] == ["index.html"]
     Page(path.read_text(encoding="utf-8"))
@@ -365,21 +384,47 @@ def test_pictures_and_their_data_are_in_the_page(tmp_path):
     assert base64.b64decode(link["href"].split(",")[1]) == saved.data.read_bytes()
 
 
-@pytest.mark.slow
-def test_page_in_a_browser(tmp_path):
+def test_wells_lie_where_their_names_say():
+    wells = Wells(
+        ["P"] * 3, ["B02", "H12", "A01"], pd.DataFrame({"cells": [1, 2, 3]}), [""] * 3, ""
+    )
+    found = wells_values(wells)
+    assert list(zip(found["row"], found["column"], strict=True)) == [(1, 1), (7, 11), (0, 0)]
+    assert (found["plates"][0]["rows"], found["plates"][0]["columns"]) == (8, 12)
+    named = replace(wells, wells=["first", "second", "third"])
+    found = wells_values(named)
+    assert len(set(zip(found["row"], found["column"], strict=True))) == 3
+    assert found["plates"][0]["letters"] == []
+    with pytest.raises(ValueError, match="2 wells for 3 rows"):
+        wells_values(replace(wells, wells=["A01", "A02"]))
+
+
+def test_similarities_must_fit():
+    with pytest.raises(ValueError, match=r"similarities \(2, 2\) for 1 names"):
+        similarity_values(Similarities(["a"], ["b"], np.eye(2), "", ""))
+
+
+def test_bold_marks_the_values_that_stand_out():
+    rows = pd.DataFrame({"measure": ["NSC", "drop"], "a": ["0.5", "0.1"], "b": ["0.6", "0.0"]})
+    bold = np.array([[False, False, True], [False, True, False]])
+    page = render(plain(results=(Section("Corrections", tables=(Table("T", rows, "", bold),)),)))
+    marked = re.findall(r'<td class="best"><span class="name">(.*?)</span>', page)
+    assert marked == ["0.6", "0.1"]
+
+
+def browse(page, folder):
+    """Open a page in a headless browser; give what it holds then, and its log."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs the program chromium")
-    path = tmp_path / "index.html"
-    write(full(tmp_path / "figures"), path)
     done = subprocess.run(
         [
             browser,
             *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={folder / 'profile'}",
             *("--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom"),
-            path.as_uri(),
+            page.as_uri(),
         ],
         capture_output=True,
         text=True,
@@ -387,9 +432,110 @@ def test_page_in_a_browser(tmp_path):
         check=True,
     )
     assert "CONSOLE" not in done.stderr
-    page = Page(done.stdout)
+    return done.stdout
+
+
+def driven(page, steps):
+    """Let a page's policy run one more script, which tells what it found as JSON."""
+    script = f"""
+    "use strict";
+    (() => {{
+      const at = (id) => document.getElementById(id);
+      const set = (id, value, kind) => {{
+        at(id).value = value;
+        at(id).dispatchEvent(new Event(kind));
+      }};
+      const point = (canvas, x, y) => canvas.dispatchEvent(
+        new PointerEvent("pointermove", {{ clientX: x, clientY: y, pointerType: "mouse" }}));
+      const colours = (canvas) => {{
+        const copy = document.createElement("canvas");
+        [copy.width, copy.height] = [canvas.width, canvas.height];
+        const context = copy.getContext("2d", {{ willReadFrequently: true }});
+        context.drawImage(canvas, 0, 0);
+        const {{ data }} = context.getImageData(0, 0, copy.width, copy.height);
+        const found = new Set();
+        for (let i = 0; i < data.length; i += 4) found.add(data.slice(i, i + 3).join());
+        return [...found];
+      }};
+      const found = {{}};
+      {steps}
+      document.body.append(Object.assign(
+        document.createElement("pre"), {{ id: "driven", textContent: JSON.stringify(found) }}));
+    }})();
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = page.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
+    return page.replace("</body>", f"<script>{script}</script></body>")
+
+
+def told(dom):
+    return json.loads(html.unescape(re.search(r'<pre id="driven">(.*?)</pre>', dom, re.S)[1]))
+
+
+@pytest.mark.slow
+def test_page_in_a_browser(tmp_path):
+    path = tmp_path / "index.html"
+    write(full(tmp_path / "figures"), path)
+    page = Page(browse(path, tmp_path))
     shown = "".join(page.text)
     assert "60 points." in shown
     assert "6 of 6 rows" in shown
     legend = [a["title"] for tag, a in page.elements if tag == "button" and "title" in a]
     assert sorted(legend) == sorted(HOSTILE)
+
+
+@pytest.mark.slow
+def test_colouring_search_and_cards_in_a_browser(tmp_path):
+    steps = """
+      set("colour", "1", "change");
+      const names = at("legend").querySelectorAll("button").length;
+      found.byName = { legend: names, colours: colours(at("canvas")) };
+      set("colour", "3", "change");
+      found.byNumber = { legend: at("legend").textContent, colours: colours(at("canvas")) };
+      set("find", "QUOTED'", "input");
+      found.lit = at("about").textContent;
+      set("find", "", "input");
+      set("search", "raw", "input");
+      found.rows = at("found").textContent;
+      const rows = [...at("neighbour-table").tBodies[0].rows];
+      found.visible = rows.filter((row) => !row.hidden).length;
+      const box = at("canvas").getBoundingClientRect();
+      for (let x = 0; x < box.width && at("card").hidden; x += 5) {
+        for (let y = 0; y < box.height && at("card").hidden; y += 5) {
+          point(at("canvas"), box.left + x, box.top + y);
+        }
+      }
+      found.card = at("card").textContent;
+      const first = at("plate-stage").querySelector("canvas");
+      found.plates = at("plate-stage").querySelectorAll("canvas").length;
+      const before = colours(first);
+      set("quantity", "1", "change");
+      found.repainted = colours(first).join("|") !== before.join("|");
+      const plate = first.getBoundingClientRect();
+      const half = 0.5 * (plate.width - 22) / 12;
+      point(first, plate.left + 18 + half, plate.top + 16 + half);
+      found.well = at("plate-card").textContent;
+      const map = at("similarity-canvas").getBoundingClientRect();
+      point(at("similarity-canvas"), map.right - 3, map.bottom - 3);
+      found.pair = at("similarity-card").textContent;
+      found.images = document.images.length;
+    """
+    path = tmp_path / "index.html"
+    path.write_text(driven(render(full(tmp_path / "figures")), steps), encoding="utf-8")
+    found = told(browse(path, tmp_path))
+    assert found["byName"]["legend"] == 6
+    okabe_ito = {"0,114,178", "230,159,0", "0,158,115", "204,121,167", "86,180,233", "213,94,0"}
+    assert okabe_ito <= set(found["byName"]["colours"])
+    assert not okabe_ito <= set(found["byNumber"]["colours"])
+    assert "not known (1)" in found["byNumber"]["legend"]
+    # Ten of sixty points have that name.
+    assert "10 of 60 points lit" in found["lit"]
+    # That name has a row of its own, and is a neighbour in another.
+    assert (found["rows"], found["visible"]) == ("2 of 6 rows", 2)
+    assert any(name in found["card"] for name in HOSTILE)
+    assert (found["plates"], found["repainted"]) == (2, True)
+    assert "A01" in found["well"]
+    assert HOSTILE[0] in found["well"]
+    assert "1.00" in found["pair"]
+    assert HOSTILE[5] in found["pair"]
+    assert found["images"] == 1  # no image out of a name

@@ -1,0 +1,131 @@
+"""What the reader of a report can explore: maps, similarities and neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deepprofiler.errors import DataError
+from deepprofiler.metadata import COUNT, PLATE
+from deepprofiler.profiling import embed, plot
+from deepprofiler.profiling.chain import Chain
+from deepprofiler.profiling.heatmap import cluster, heat_map
+from deepprofiler.profiling.page import Neighbours, Points, Similarities
+from deepprofiler.profiling.profiles import PREFIX, Profiles
+from deepprofiler.profiling.tables import spoken
+from deepprofiler.stages.drawings import Drawings
+from deepprofiler.stages.score_tables import neighbours
+from deepprofiler.stages.screen import Screen, treatments_of
+
+# Beyond it the page would grow too large, and a pair would be less than a pixel.
+_LARGEST_MATRIX = 600
+
+
+def views(drawings: Drawings, screen: Screen, chain: Chain) -> Iterator[Points]:
+    """Embed wells, treatments and a sample of cells, and save each map.
+
+    Parameters
+    ----------
+    drawings : Drawings
+    screen : Screen
+        Normalized wells with enough cells.
+    chain : Chain
+        Normalizes the cells.
+
+    Raises
+    ------
+    ConfigError
+        ``analyze.embedding`` is umap, and umap-learn is not installed.
+    """
+    index, gathered = drawings.index, drawings.gathered
+    groups = [("wells", screen.wells)]
+    if index.has("treatment"):
+        groups.append(("treatments", treatments_of(screen.wells, index, screen.weight)))
+    sample = gathered.sample.subset(chain.covers(gathered.sample))
+    groups.append(("cells", chain.transform(sample)))
+    colour = index.roles.get("mechanism") or index.roles.get("treatment") or PLATE
+    for name, profiles in groups:
+        if len(profiles) >= 2:
+            yield _view(drawings, name, profiles, colour)
+
+
+def _view(drawings: Drawings, name: str, profiles: Profiles, colour: str) -> Points:
+    """Embed profiles, and save their map coloured by a column."""
+    config = drawings.project.config
+    seed = config.dataset.seed
+    method = embed.umap if config.analyze.embedding == "umap" else embed.tsne
+    found = method(profiles.features, seed=seed)
+    total = int(drawings.gathered.counts[COUNT].sum())
+    of = f" of {total}, drawn evenly from all wells" if name == "cells" else ""
+    about = f"{found} and seed {seed}, of {len(profiles)} {name}{of}."
+    columns = profiles.metadata.rename(columns=lambda text: text.removeprefix(PREFIX))
+    first = colour.removeprefix(PREFIX)
+    if first in columns:
+        # The page colours by the first column until the reader chooses another.
+        columns.insert(0, first, columns.pop(first))
+        values = list(profiles.values(colour))
+        figure = plot.embedding(found.points, values, quantity=spoken(colour), method=found.method)
+        data = profiles.metadata.assign(x=found.points[:, 0], y=found.points[:, 1])
+        drawings.picture(f"Map of {name}", about, figure, f"map-{name}", data)
+        about += f" Also beside this page: map-{name}.png, .svg and .csv."
+    thumbnails = drawings.thumbnails(profiles) if name == "cells" else None
+    return Points(name, found.points, about, columns, thumbnails)
+
+
+def similarities(drawings: Drawings, screen: Screen) -> Similarities | None:
+    """Cluster the treatments by their similarity, and save the heat map.
+
+    Returns
+    -------
+    Similarities or None
+        None where there are fewer than three treatments, more than 600, or one without an angle.
+    """
+    if not screen.has("treatment"):
+        return None
+    profiles = screen.treatments
+    if not 3 <= len(profiles) <= _LARGEST_MATRIX:
+        return None
+    try:
+        found = cluster(profiles.features)
+    except DataError:
+        # What is wrong with the profiles is said where they are scored.
+        return None
+    column = group_column(screen)
+    ordered = profiles.subset(found.order)
+    names = ordered.values(screen.column("treatment")).astype(str).tolist()
+    groups = [""] * len(names)
+    if column is not None and column in ordered.metadata:
+        groups = ordered.values(column).astype(str).tolist()
+    about = (
+        f"Cosine similarity of the profiles of {len(names)} treatments, ordered by average "
+        "linkage. Also beside this page: similarity.png, .svg and .csv."
+    )
+    data = ordered.metadata[[screen.column("treatment")]].assign(group=groups)
+    values = found.similarity.round(4)
+    for position, name in enumerate(names):
+        data[f"{position + 1}: {name}"] = values[:, position]
+    figure = heat_map(found.similarity, names, groups)
+    drawings.picture("Similarity of treatments", about, figure, "similarity", data)
+    what = spoken(column) if column else ""
+    return Similarities(names, groups, found.similarity, what, about)
+
+
+def nearest(screen: Screen) -> Neighbours | None:
+    """Nearest treatments of other compounds, as in ``neighbours.csv``; None without any."""
+    if not screen.has("treatment"):
+        return None
+    rows = neighbours(screen)
+    if not len(rows):
+        return None
+    column = group_column(screen)
+    table = rows.rename(columns={"treatment": "query", "group": "query_group"})
+    return Neighbours(
+        table.drop(columns="rank"),
+        spoken(column) if column else "",
+        "cosine similarity" if screen.metric == "cosine" else "negative distance",
+    )
+
+
+def group_column(screen: Screen) -> str | None:
+    """Column of what treatments should share: the mechanism, else the gene."""
+    roles = [role for role in ("mechanism", "gene") if screen.has(role)]
+    return screen.column(roles[0]) if roles else None
