@@ -14,12 +14,13 @@ from deepprofiler.simulate import Screen, simulate
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 
-# Twelve treatments match in a few shuffles and in none of the others, so that the interval of two
-# standard errors from twenty shuffles holds in about eight of ten draws, not in nineteen of twenty.
-SHUFFLE = 7
+# Few treatments match in a few shuffles, and in most none: the interval of two standard errors from
+# twenty shuffles holds in about eight of ten draws, not in nineteen of twenty. These are draws for
+# which it holds; a thousand shuffles show that there is no bias.
+TINY_SHUFFLE, DEMO_SHUFFLE = 7, 13
 
 
-def matched(root, screen: Screen, seed: int) -> dict[str, float]:
+def matched(root, screen: Screen, seed: int, shuffle: int) -> dict[str, float]:
     """Run everything on a simulated screen; the NSC of each method and of shuffled mechanisms."""
     simulate(root, screen, seed, workers=2)
     answer = command(root, "run")
@@ -33,22 +34,23 @@ def matched(root, screen: Screen, seed: int) -> dict[str, float]:
     treatments = group_means(
         treated, [TREATMENT, COMPOUND, MECHANISM], count=COUNT, members=MEMBERS
     )
-    chance = shuffled(
-        lambda profiles: nsc(
-            profiles,
-            treatment=TREATMENT,
-            compound=COMPOUND,
-            mechanism=MECHANISM,
+    for times, errors in ((20, 2), (1000, 3)):
+        chance = shuffled(
+            lambda profiles: nsc(
+                profiles,
+                treatment=TREATMENT,
+                compound=COMPOUND,
+                mechanism=MECHANISM,
+                controls=None,
+            ),
+            treatments,
+            MECHANISM,
+            unit=COMPOUND,
             controls=None,
-        ),
-        treatments,
-        MECHANISM,
-        unit=COMPOUND,
-        controls=None,
-        times=20,
-        seed=SHUFFLE,
-    )
-    assert abs(chance.mean - chance.chance) <= 2 * chance.standard_error
+            times=times,
+            seed=shuffle,
+        )
+        assert abs(chance.mean - chance.chance) <= errors * chance.standard_error
     return found
 
 
@@ -59,12 +61,12 @@ def assert_main_goal(found: dict[str, float]) -> None:
 
 
 def test_main_goal_on_a_tiny_screen(tmp_path):
-    assert_main_goal(matched(tmp_path / "tiny", Screen.tiny(), seed=0))
+    assert_main_goal(matched(tmp_path / "tiny", Screen.tiny(), 0, TINY_SHUFFLE))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_main_goal_on_the_demo(tmp_path, seed):
-    found = matched(tmp_path / "demo", Screen.demo(), seed)
+    found = matched(tmp_path / "demo", Screen.demo(), seed, DEMO_SHUFFLE)
     assert np.isfinite(list(found.values())).all()
     assert_main_goal(found)
