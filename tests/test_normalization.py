@@ -119,3 +119,10 @@ def test_a_step_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     profiled(tmp_path, normalize=["rank-int"])
     with pytest.raises(ConfigError, match="no normalizer rank-int; did you mean rank-normal"):
         analyze(Project(tmp_path, cores=1))
+
+
+def test_the_report_maps_cells_that_a_wells_count_corrects(tmp_path: Path) -> None:
+    profiled(tmp_path, normalize=["standardize", "cell-count"], report=True)
+    project = Project(tmp_path, cores=1)
+    analyze(project)
+    assert project.report_path.exists()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from deepprofiler.errors import DataError
-from deepprofiler.metadata import COUNT, PLATE
+from deepprofiler.metadata import COUNT, PLATE, WELL
 from deepprofiler.profiling import embed, plot
 from deepprofiler.profiling.chain import Chain
 from deepprofiler.profiling.heatmap import cluster, heat_map
@@ -40,7 +42,11 @@ def views(drawings: Drawings, screen: Screen, chain: Chain) -> Iterator[Points]:
     groups = [("wells", screen.wells)]
     if index.has("treatment"):
         groups.append(("treatments", treatments_of(screen.wells, index, screen.weight)))
-    sample = gathered.sample.subset(chain.covers(gathered.sample))
+    # A cell's count is that of its well: a step of the chain may need it.
+    places = pd.MultiIndex.from_frame(gathered.sample.metadata[[PLATE, WELL]])
+    counts = gathered.counts.set_index([PLATE, WELL])[COUNT].reindex(places).to_numpy()
+    sample = gathered.sample.with_column(COUNT, counts)
+    sample = sample.subset(chain.covers(sample))
     groups.append(("cells", chain.transform(sample)))
     colour = index.roles.get("mechanism") or index.roles.get("treatment") or PLATE
     for name, profiles in groups:

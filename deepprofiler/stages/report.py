@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
+import numpy as np
 import pandas as pd
 
 from deepprofiler.metadata import COUNT, FLAG
@@ -247,6 +248,8 @@ def _says_something(section: Section) -> bool:
 
 
 def _estimate(result: Accuracy) -> Estimate:
-    interval = result.exact
-    right = result.value * result.n
-    return Estimate(result.value, result.n, interval.low, interval.high, right)
+    """Give a value with the wider of its intervals: doses of a compound stand or fall together."""
+    intervals = (result.exact, result.by_compound)
+    low = float(np.nanmin([interval.low for interval in intervals]))
+    high = float(np.nanmax([interval.high for interval in intervals]))
+    return Estimate(result.value, result.n, low, high, result.value * result.n)

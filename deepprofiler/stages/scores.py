@@ -145,9 +145,11 @@ def _mean(measures: Sequence[Measure], role: str) -> Measure:
     """Mean of a measure over shuffles of a role's labels."""
     values = np.array([measure.value for measure in measures])
     interval = percentiles(values, f"range of {len(values)} shuffles")
+    chances = [measure.chance for measure in measures if measure.chance is not None]
     return replace(
         measures[0],
         value=float(values.mean()),
+        chance=float(np.mean(chances)) if chances else None,
         exact=interval,
         by_compound=interval,
         p_value=None,

@@ -5,7 +5,8 @@
 DATA is the folder of ``bbbc021_profiles``: per-well means of CellProfiler features of the 632
 annotated wells (Ljosa et al. 2013), the table of images, and the mechanisms. Prints what the README
 holds, and writes one row for each normalization and aggregate: NSC and NSCB with their 95 %
-intervals (Clopper-Pearson). Nothing here is random but the bootstrap, which has a seed.
+intervals (Clopper-Pearson). Nothing here is random but the bootstrap and Harmony's first clusters,
+which have seeds.
 """
 
 from __future__ import annotations
