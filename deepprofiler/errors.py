@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ class PluginError(DeepProfilerError):
     """A model or crop generator is unknown, broken or does not fit the others."""
 
 
-class plugin_code:  # noqa: N801 - reads as a statement
+@contextmanager
+def plugin_code(source: Any, consequence: str) -> Iterator[None]:
     """Turn whatever a plugin's code raises into a PluginError with file and line.
 
     Parameters
@@ -38,28 +41,23 @@ class plugin_code:  # noqa: N801 - reads as a statement
     consequence : str
         What cannot be done now.
     """
-
-    def __init__(self, source: Any, consequence: str) -> None:
-        self.source = str(source) if isinstance(source, str | Path) else _file(source)
-        self.consequence = consequence
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, DeepProfilerError):
-            return
-        where = self.source
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(trace)]
+    own = str(source) if isinstance(source, str | Path) else _file(source)
+    try:
+        yield
+    except DeepProfilerError:
+        raise
+    except Exception as error:
+        where = own
+        frames = [
+            (frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)
+        ]
         if isinstance(error, SyntaxError) and error.filename:
             frames.append((error.filename, error.lineno))
-        package = self.source.partition(":")[0].split(".")[0]
+        package = own.partition(":")[0].split(".")[0]
         for name, line in frames:
-            if name == self.source or package in Path(name).with_suffix("").parts:
+            if name == own or package in Path(name).with_suffix("").parts:
                 where = f"{name} line {line}"
-        raise PluginError(
-            f"{where}: {type(error).__name__}: {error}; {self.consequence}"
-        ) from error
+        raise PluginError(f"{where}: {type(error).__name__}: {error}; {consequence}") from error
 
 
 def _file(plugin: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from zlib import crc32
 
@@ -56,6 +58,11 @@ def file_name(name: str) -> str:
 def file_digest(path: Path) -> str | None:
     """SHA-256 of a file's content as hexadecimal text; None where there is no file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
+def values_digest(values: Any) -> str:
+    """SHA-256 of values that JSON can hold, as hexadecimal text; the order of keys is no matter."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

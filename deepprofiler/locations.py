@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
 from deepprofiler.imaging.crop import overlaps
 from deepprofiler.tables import TextTable, read_table
+
+if TYPE_CHECKING:
+    from deepprofiler.metadata import Index, Site
 
 _X, _Y = "Nuclei_Location_Center_X", "Nuclei_Location_Center_Y"
 #: Accepted names of the columns of x and y, the first that is there counts.
@@ -155,3 +160,28 @@ def write_locations(path: Path, x: np.ndarray, y: np.ndarray, **extra: np.ndarra
     table = pd.DataFrame({_X: x, _Y: y, **extra})
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, compression="gzip" if path.suffix == ".gz" else None)
+
+
+def require_own_locations(index: Index, path_of: Callable[[Site], Path]) -> None:
+    """Refuse sites that would share a location file: well A-1 site 2 and well A site 1-2.
+
+    Parameters
+    ----------
+    index : Index
+    path_of : callable
+        Gives the location file of a site.
+
+    Raises
+    ------
+    DataError
+        Two sites would; both lines of the index and the file are named.
+    """
+    first: dict[tuple[str, str], Site] = {}
+    for site in index.sites:
+        other = first.setdefault((site.plate, f"{site.well}-{site.site}"), site)
+        if other is not site:
+            raise DataError(
+                f"{index.path.name} lines {other.line} and {site.line}: well {other.well} site "
+                f"{other.site} and well {site.well} site {site.site} would have one location "
+                f"file, {path_of(site)}; rename one of them"
+            )

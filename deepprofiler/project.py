@@ -124,6 +124,10 @@ class Project:
         """Folder of the cell locations."""
         return self.root / "inputs" / "locations"
 
+    def named_path(self, name: str) -> Path:
+        """A file that the config names, from the project's folder on, or by its whole path."""
+        return self.root / name
+
     @property
     def plugins_folder(self) -> Path:
         """Folder of the project's own plugins."""
@@ -149,6 +153,10 @@ class Project:
     def illumination_path(self, plate: str) -> Path:
         """Illumination function and percentiles of one plate."""
         return self.outputs / "illumination" / f"{file_name(plate)}.h5"
+
+    def quality_path(self, plate: str) -> Path:
+        """Intensity and focus of one plate's sites."""
+        return self.illumination_path(plate).with_suffix(".csv")
 
     def compressed_path(self, site: Site, position: int) -> Path:
         """8-bit corrected copy of one channel, named like its image, as the original did.
@@ -265,6 +273,7 @@ class Project:
     @cached_property
     def index(self) -> Index:
         """The checked table of sites."""
+        from deepprofiler.locations import require_own_locations
         from deepprofiler.metadata import read_index
 
         self._require_root()
@@ -276,7 +285,7 @@ class Project:
             columns=dataset.columns.model_dump(),
             control=dataset.control,
         )
-        self._require_own_locations(index)
+        require_own_locations(index, self.locations_path)
         for note in index.notes:
             logging.getLogger(__name__).info("%s: %s", self.index_path.name, note)
         return index
@@ -289,18 +298,6 @@ class Project:
     def has_locations(self) -> bool:
         """Whether any site has a location file."""
         return any(self.locations_folder.glob("*/*-Nuclei.csv"))
-
-    def _require_own_locations(self, index: Index) -> None:
-        """Refuse sites that would share a location file: well A-1 site 2 and well A site 1-2."""
-        first: dict[tuple[str, str], Site] = {}
-        for site in index.sites:
-            other = first.setdefault((site.plate, f"{site.well}-{site.site}"), site)
-            if other is not site:
-                raise DataError(
-                    f"{index.path.name} lines {other.line} and {site.line}: well {other.well} site "
-                    f"{other.site} and well {site.well} site {site.site} would have one location "
-                    f"file, {self.locations_path(site)}; rename one of them"
-                )
 
     def _require_root(self) -> None:
         if not self.root.is_dir():

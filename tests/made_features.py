@@ -24,9 +24,10 @@ def write_cells(
     names: list[str],
     layers: dict[str, list[int]],
     *,
+    sites: np.ndarray | None = None,
     digest: str = "0",
 ) -> None:
-    """Write a well file of cells, half of them in each of two sites."""
+    """Write a well file of cells; without ``sites`` half of them in each of two."""
     origin = Origin(
         plate=path.parent.name,
         well=path.stem,
@@ -39,7 +40,8 @@ def write_cells(
         digest=digest,
         inputs="",
     )
-    sites = np.sort(np.resize(["1", "2"], len(features)))
+    if sites is None:
+        sites = np.sort(np.resize(["1", "2"], len(features)))
     cells = pd.DataFrame({"site": sites, "cell": np.arange(len(features))})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_well(path, WellFeatures(features.astype(np.float32), cells, origin))

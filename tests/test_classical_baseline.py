@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from base_project import BaseProject
+from made_features import write_cells
 from skimage.measure import regionprops
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.features import Origin, WellFeatures, write_well
 from deepprofiler.imaging.read import read_labels
 from deepprofiler.profiling import Profiles
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
 
+NAMES = ["conv2a_0", "conv2a_1", "conv2a_2"]
 SETTINGS = {"min_cells": 3, "baselines": False, "report": False, "normalize": ["standardize"]}
 
 
@@ -30,22 +31,8 @@ def profiled(root: Path, classical: str | None = None) -> BaseProject:
     rng = np.random.default_rng(0)
     for row in base.rows[::2]:
         plate, well = row["Metadata_Plate"], row["Metadata_Well"]
-        origin = Origin(
-            plate=plate,
-            well=well,
-            names=("conv2a_0", "conv2a_1", "conv2a_2"),
-            layers={"conv2a": [0, 3]},
-            channels=("DNA", "ER", "AGP"),
-            crop_size=64,
-            rescale="min-max",
-            checkpoint="last",
-            digest="0",
-            inputs="",
-        )
-        cells = pd.DataFrame({"site": ["1"] * 6, "cell": np.arange(6)})
-        path = base.well_file(plate, well)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_well(path, WellFeatures(rng.normal(size=(6, 3)), cells, origin))
+        path, layers = base.well_file(plate, well), {"conv2a": [0, 3]}
+        write_cells(path, rng.normal(size=(6, 3)), NAMES, layers, sites=np.array(["1"] * 6))
     return base
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from base_project import BaseProject
+from made_features import write_cells
 
 from deepprofiler.errors import ConfigError
-from deepprofiler.features import Origin, WellFeatures, write_well
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
 from deepprofiler.stages.wells import gather
 
 SETTINGS = {"min_cells": 3, "baselines": False, "report": False}
+NAMES = ["conv2a_0", "conv2a_1", "conv2a_2"]
 SITES = np.repeat(["1", "2"], [7, 4])
 
 
@@ -30,24 +30,10 @@ def profiled(root: Path, **settings: object) -> dict[tuple[str, str], np.ndarray
     features = {}
     for row in base.rows[::2]:
         plate, well = row["Metadata_Plate"], row["Metadata_Well"]
-        origin = Origin(
-            plate=plate,
-            well=well,
-            names=("conv2a_0", "conv2a_1", "conv2a_2"),
-            layers={"conv2a": [0, 3]},
-            channels=("DNA", "ER", "AGP"),
-            crop_size=64,
-            rescale="min-max",
-            checkpoint="last",
-            digest="0",
-            inputs="",
-        )
         n = 2 if (plate, well) == ("P1", "A02") else int(rng.integers(8, 12))
-        cells = pd.DataFrame({"site": SITES[:n], "cell": np.arange(n)})
         features[plate, well] = rng.lognormal(size=(n, 3)).astype(np.float32)
-        path = base.well_file(plate, well)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_well(path, WellFeatures(features[plate, well], cells, origin))
+        path, layers = base.well_file(plate, well), {"conv2a": [0, 3]}
+        write_cells(path, features[plate, well], NAMES, layers, sites=SITES[:n])
     return features
 
 

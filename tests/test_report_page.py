@@ -26,7 +26,7 @@ from deepprofiler.stages.prepare import prepare
 from deepprofiler.stages.report_tables import lower_is_better, measures
 from deepprofiler.stages.scores import Scores, score
 from deepprofiler.stages.screen import Screen
-from deepprofiler.stages.site_quality import quality_path, well_quality
+from deepprofiler.stages.site_quality import well_quality
 from deepprofiler.stages.wells import gather
 
 TVN, STANDARDIZED = "standardize + tvn", "standardize"
@@ -184,7 +184,7 @@ def test_intensity_and_focus_of_sites(tmp_path: Path) -> None:
     assert wells["Focus_ER"].idxmin() == ("P1", "A02")
     assert wells["Focus_DNA"].idxmin() != ("P1", "A02")
     # A plate without its table is measured again.
-    quality_path(project, "P1").unlink()
+    project.quality_path("P1").unlink()
     assert len(well_quality(project)) == 6
     prepare(project)
     assert len(well_quality(project)) == 12

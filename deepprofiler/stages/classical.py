@@ -30,9 +30,9 @@ def require_classical(project: Project) -> None:
     source = project.config.analyze.classical
     if source == NAME:
         require_cp_measure()
-    elif source is not None and not (project.root / source).is_file():
+    elif source is not None and not project.named_path(source).is_file():
         raise ConfigError(
-            f"analyze.classical names {source}: {project.root / source} does not exist; give "
+            f"analyze.classical names {source}: {project.named_path(source)} does not exist; give "
             f"{NAME}, or a table from the project's folder on"
         )
 
@@ -63,7 +63,7 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
     source = project.config.analyze.classical
     if source is None:
         return None
-    path = project.root / source
+    path = project.named_path(source)
     theirs = measure_cells(project, outcome) if source == NAME else Profiles.read(path)
     try:
         joined = join(wells, theirs, [PLATE, WELL])

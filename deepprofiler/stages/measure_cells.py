@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -12,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
-from deepprofiler.features import Origin, WellFeatures, iterate, read_origin, write_well
-from deepprofiler.files import file_digest, replacing
+from deepprofiler.features import Origin, WellFeatures, iterate, write_well
+from deepprofiler.files import file_digest, replacing, values_digest
 from deepprofiler.imaging.classical import measure_objects, require_cp_measure
 from deepprofiler.imaging.read import inspect, read_labels
 from deepprofiler.imaging.segment import centers
@@ -27,6 +25,7 @@ from deepprofiler.stages.locate import locate
 from deepprofiler.stages.networks import versions
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
 from deepprofiler.stages.sites import SiteReader, correction_digest, explain
+from deepprofiler.stages.wells import finished_origin
 
 NAME = "cp-measure"
 # Folder beside the baseline of random weights.
@@ -192,17 +191,12 @@ def _inputs(project: Project, well: Well, correction: str | None) -> str:
             [site.site, site.sources, file_digest(project.labels_path(site))] for site in well.sites
         ],
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return values_digest(decides)
 
 
 def _is_current(project: Project, well: Well, inputs: str) -> bool:
     """Tell whether a well's file was made of the same, without failures."""
-    path = project.well_path(well.plate, well.well, _BASELINE)
-    if not path.exists():
-        return False
-    try:
-        origin = read_origin(path)
-    except DataError as error:
-        LOG.info("%s; measuring the well anew", error)
+    origin = finished_origin(project.well_path(well.plate, well.well, _BASELINE))
+    if origin is None:
         return False
     return (origin.inputs, origin.digest, origin.failed) == (inputs, version(NAME), {})

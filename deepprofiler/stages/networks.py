@@ -173,7 +173,7 @@ def begin_with(project: Project, network: Network) -> str:
     if name == IMAGENET:
         found = _load_imagenet(network, project)
     else:
-        path = project.root / name
+        path = project.named_path(name)
         if not keras2.is_keras2(path):
             if not path.exists():
                 raise ConfigError(f"train.weights: {path} does not exist; {_CHOICES}")

@@ -22,7 +22,7 @@ from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.stages.outcome import LOG, Failures, Outcome
-from deepprofiler.stages.site_quality import quality_path, write_quality
+from deepprofiler.stages.site_quality import write_quality
 from deepprofiler.stages.sites import explain, load_illumination, require_whole_index
 
 # Statistics travel between processes once per chunk; larger chunks would make progress coarse.
@@ -137,7 +137,7 @@ def _has_settings(project: Project, found: Illumination) -> bool:
 def _unreadable(project: Project, plate: str, sites: list[Site]) -> list[tuple[Site, str]] | None:
     """Sites of a finished plate that still cannot be read; None: the plate must be measured."""
     path = project.illumination_path(plate)
-    if not (path.exists() and quality_path(project, plate).exists()):
+    if not (path.exists() and project.quality_path(plate).exists()):
         return None
     try:
         found = illumination.load(path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
-from deepprofiler.features import Origin, WellFeatures, read_origin, write_well
-from deepprofiler.files import replacing
+from deepprofiler.features import Origin, WellFeatures, write_well
+from deepprofiler.files import replacing, values_digest
 from deepprofiler.learning.extract import extract
 from deepprofiler.metadata import Site, Well
 from deepprofiler.parallel import ordered_map
@@ -40,6 +38,7 @@ from deepprofiler.stages.sites import (
     require_whole_index,
 )
 from deepprofiler.stages.train import train
+from deepprofiler.stages.wells import finished_origin
 
 RANDOM = "random"
 # Twice as many sites are read ahead, whose crops wait in memory.
@@ -209,17 +208,12 @@ class _Run:
             "illumination": self._correction(well.plate),
             "locations": locations,
         }
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+        return values_digest(decides)
 
     def _keep(self, well: Well, inputs: str) -> bool:
         """Tell whether a well is current, and name again what was left out of it."""
-        path = self.project.well_path(well.plate, well.well, self.baseline)
-        if not path.exists():
-            return False
-        try:
-            origin = read_origin(path)
-        except DataError as error:
-            LOG.info("%s; profiling the well anew", error)
+        origin = finished_origin(self.project.well_path(well.plate, well.well, self.baseline))
+        if origin is None:
             return False
         found = (origin.inputs, origin.digest, origin.names)
         if found != (inputs, self.weights.digest, self.weights.names) or origin.failed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -14,11 +13,6 @@ from deepprofiler.metadata import PLATE, SITE, WELL, Site
 from deepprofiler.project import Project
 
 INTENSITY, FOCUS = "Intensity", "Focus"
-
-
-def quality_path(project: Project, plate: str) -> Path:
-    """Path of a plate's table, beside its illumination function."""
-    return project.illumination_path(plate).with_suffix(".csv")
 
 
 def columns(channels: Sequence[str]) -> list[str]:
@@ -40,7 +34,7 @@ def write_quality(project: Project, plate: str, sites: Sequence[tuple[Site, Qual
         for site, found in sites
     ]
     table = pd.DataFrame(rows, columns=[PLATE, WELL, SITE, *columns(project.index.channels)])
-    with replacing(quality_path(project, plate)) as temporary:
+    with replacing(project.quality_path(plate)) as temporary:
         table.to_csv(temporary, index=False)
 
 
@@ -61,7 +55,7 @@ def well_quality(project: Project) -> pd.DataFrame | None:
     wanted = columns(project.index.channels)
     tables = []
     for plate in project.index.plates:
-        path = quality_path(project, plate)
+        path = project.quality_path(plate)
         if not path.exists():
             continue
         try:

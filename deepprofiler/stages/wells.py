@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.config import Profile
 from deepprofiler.errors import DataError
-from deepprofiler.features import Origin, WellFeatures, iterate
+from deepprofiler.features import Origin, WellFeatures, iterate, read_origin
 from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE
 from deepprofiler.profiling.aggregate import WellProfiles, flag_small_wells
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
+from deepprofiler.stages.outcome import LOG
 
 SAMPLED_CELLS = 2000
 # The layer of the paper's profiles.
@@ -178,6 +180,17 @@ class _Sample:
             return Profiles(about, np.empty((0, len(names)), np.float32), names)
         about = pd.concat([about for about, _ in self._parts], ignore_index=True)
         return Profiles(about, np.concatenate([found for _, found in self._parts]), names)
+
+
+def finished_origin(path: Path) -> Origin | None:
+    """Read what a well file was made of; None where it is missing, or damaged, which is logged."""
+    if not path.exists():
+        return None
+    try:
+        return read_origin(path)
+    except DataError as error:
+        LOG.info("%s; the well is done anew", error)
+        return None
 
 
 def with_enough_cells(wells: Profiles) -> Profiles:

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 from figures import Figures
+from plate import lay_out, permute_treatments
 
 from deepprofiler.progress import start_logging
 from deepprofiler.project import Project
 from deepprofiler.stages.profile import profile
 from deepprofiler.stages.run import run
-from deepprofiler.stages.setup import setup
 from deepprofiler.stages.train import train
 
 CONFIG = {
@@ -47,27 +45,10 @@ RANDOM_SEEDS = range(5)
 def make_project(data: Path, root: Path, epochs: int) -> Project:
     """Lay the plate out as a project; only files that are missing are copied."""
     project = Project(root)
-    setup(project)
-    for image in sorted((data / "images").iterdir()):
-        target = project.images_folder / image.name
-        if not target.exists():
-            shutil.copyfile(image, target)
-    shutil.copyfile(data / "index.csv", project.index_path)
+    lay_out(project, data)
     config = {**CONFIG, "train": {**CONFIG["train"], "epochs": epochs}}
     project.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
     return project
-
-
-def permute_treatments(index: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Exchange the treatments of the treated wells within each replicate."""
-    rng = np.random.default_rng(seed)
-    permuted = index.copy()
-    treated = index["Metadata_Compound"] != "DMSO"
-    for _, rows in index[treated].groupby("Metadata_Replicate"):
-        order = rng.permutation(len(rows))
-        names = ["Metadata_Treatment"]
-        permuted.loc[rows.index, names] = rows[names].to_numpy()[order]
-    return permuted
 
 
 def main() -> None:
@@ -87,9 +68,8 @@ def main() -> None:
     figures = Figures(project)
     table = [figures.learned("learned", project)]
     if options.permuted:
-        index = pd.read_csv(project.index_path, dtype=str, keep_default_na=False)
         name = "index-permuted.csv"
-        permute_treatments(index, seed=1).to_csv(project.index_path.with_name(name), index=False)
+        permute_treatments(project, name, seed=1)
         permuted = Project(options.root, experiment="permuted", index_name=name)
         train(permuted)
         profile(permuted)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,7 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -35,7 +33,6 @@ from deepprofiler.stages.locate import locate
 from deepprofiler.stages.normalization import fit_chain
 from deepprofiler.stages.profile import profile
 from deepprofiler.stages.scores import score
-from deepprofiler.stages.setup import setup
 from deepprofiler.stages.train import train
 from deepprofiler.stages.wells import gather
 
@@ -78,13 +75,10 @@ def make_screen(root: Path) -> Project:
 
 def make_plate(root: Path, data: Path) -> Project:
     """Lay BBBC013 out as a project."""
+    from plate import lay_out
+
     project = Project(root, config_name="baseline.yaml")
-    setup(project)
-    for image in sorted((data / "images").iterdir()):
-        target = project.images_folder / image.name
-        if not target.exists():
-            shutil.copyfile(image, target)
-    shutil.copyfile(data / "index.csv", project.index_path)
+    lay_out(project, data)
     return project
 
 
@@ -119,25 +113,6 @@ def write_configs(project: Project, dataset: str) -> None:
 
 def file_stem(name: str) -> str:
     return name.replace(" ", "-").replace(".", "_")
-
-
-def permute_treatments(project: Project) -> None:
-    """Exchange the treatments of the treated wells within each plate and replicate."""
-    rng = np.random.default_rng(1)
-    index = pd.read_csv(project.index_path, dtype=str, keep_default_na=False)
-    where = ["Metadata_Plate", "Metadata_Replicate"]
-    wells = index[index["Metadata_Control"] != "negative"].drop_duplicates(
-        [*where, "Metadata_Well"]
-    )
-    for _, group in wells.groupby(where):
-        names = dict(
-            zip(group["Metadata_Well"], rng.permutation(group["Metadata_Treatment"]), strict=True)
-        )
-        plate, replicate = group[where].iloc[0]
-        rows = (index["Metadata_Plate"] == plate) & (index["Metadata_Replicate"] == replicate)
-        rows &= index["Metadata_Well"].isin(list(names))
-        index.loc[rows, "Metadata_Treatment"] = index.loc[rows, "Metadata_Well"].map(names)
-    index.to_csv(project.index_path.with_name("index-permuted.csv"), index=False)
 
 
 def of_method(root: Path, name: str, seed: int, index_name: str | None = None) -> Project:
@@ -217,6 +192,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    from plate import permute_treatments
+
     start_logging(20)
     roots = {"screen": options.root / "screen"}
     if options.plate:
@@ -224,7 +201,7 @@ def main() -> None:
     for dataset, root in roots.items():
         project = make_screen(root) if dataset == "screen" else make_plate(root, options.plate)
         write_configs(project, dataset)
-        permute_treatments(project)
+        permute_treatments(project, METHODS[PERMUTED].index_name, seed=1)
         locate(project, labels=True)
         for name in ("baseline", "masked crops"):
             export_cells(of_method(root, name, 0))
