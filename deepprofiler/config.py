@@ -244,7 +244,8 @@ class Analyze(Section):
 
     aggregate: Literal["mean", "median", "site-medians"] = Field(
         default="mean",
-        description="a well's profile: over its cells, or the mean of the medians of its sites",
+        description="a well's profile: over its cells, or the mean of the medians of its sites; "
+        "with median, a treatment's is the median of its wells",
     )
     layer: str | None = Field(
         default=None,
@@ -252,12 +253,12 @@ class Analyze(Section):
         "first where that is not among them",
     )
     weight: Literal["cells", "wells"] = Field(
-        default="cells", description="a treatment's mean is over its cells or over its wells"
+        default="cells", description="what a treatment's mean or median counts"
     )
     min_cells: int = Field(default=10, ge=0, description="wells with fewer stay out of every fit")
     normalize: tuple[Named, ...] | None = Field(
         default=None,
-        description="steps in order; none: standardize, then tvn where there are negative controls",
+        description="steps in order; none: standardize, then tvn where all batches have controls",
     )
     evaluate: tuple[Named, ...] | None = Field(
         default=None, description="evaluations; none: all that the columns of the index allow"

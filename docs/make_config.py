@@ -74,10 +74,12 @@ EXTRA = {
     "profile.batch_size": "cells a step; a matter of speed and memory",
     "analyze.min_cells": "wells with fewer take no part in fits, scores and treatment profiles",
     "analyze.aggregate": "what a well's profile is: the mean over its cells, their median, or the "
-    "mean of the medians of its sites; a treatment's is the mean over its wells",
+    "mean of the medians of its sites; a treatment's is the mean over its wells, with `median` "
+    "their median",
+    "analyze.weight": "a treatment's profile counts each well as often as it has cells, or once",
     "analyze.normalize": "steps in order, of those in "
     "[Steps of `analyze.normalize`](#steps-of-analyzenormalize); `[]`: no step; none: "
-    "standardize, then tvn where there are negative controls",
+    "standardize, then tvn where every batch has negative controls",
     "analyze.evaluate": "of those in [Evaluations](#evaluations); none: all that the columns of "
     "the index allow",
 }

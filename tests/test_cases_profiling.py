@@ -208,7 +208,8 @@ def test_no_allowed_partner(tmp_path: Path) -> None:
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rule = [{"name": "replicate-accuracy", "params": {"exclude": ["plate"]}}]
     project = screen(tmp_path / "a", wells, features, evaluate=rule)
-    assert "2 of 6 profiles have no allowed partner, left out: T2" in analyze(project).text
+    said = "2 of 6 profiles (1 of 3 treatments) have no allowed partner, left out: T2"
+    assert said in analyze(project).text
     found = table(project, "scores.csv").set_index("metric").loc["replicate accuracy"].iloc[0]
     assert (found["n"], found["left_out"]) == (4, 2)
     misspelt = {"compound": "Metadata_Tretment"}

@@ -17,6 +17,7 @@ from deepprofiler.imaging.read import read_labels
 from deepprofiler.profiling import Profiles
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
+from deepprofiler.stages.check import check
 
 NAMES = ["conv2a_0", "conv2a_1", "conv2a_2"]
 SETTINGS = {"min_cells": 3, "baselines": False, "report": False, "normalize": ["standardize"]}
@@ -112,6 +113,10 @@ def test_cp_measure_averages_the_nuclei_of_each_well(tmp_path: Path) -> None:
         assert found.values("Metadata_Cell_Count")[row] == len(regions) > 0
         assert found.features[row, area] == pytest.approx(np.mean([r.area for r in regions]))
     assert np.isfinite(scores(project).loc["classical features", "value"])
+    analyze(project, steps=["report"])
+    page = project.report_path.read_text()
+    listed = page[page.index("<h3>Failures</h3>") : page.index('id="provenance"')]
+    assert [listed.count(text) for text in (">B03<", ">analyze<", "No site")] == [1, 1, 0]
 
     # Only the well with the broken image is measured again.
     files = sorted((tmp_path / "outputs/results/baselines/classical/features").rglob("*.h5"))
@@ -129,6 +134,11 @@ def test_what_cannot_be_used_stops_early(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "nothing.csv").write_text("Metadata_Plate,Metadata_Well,f\nP9,A01,1\n")
     with pytest.raises(DataError, match=r"nothing\.csv: none .* it has P9 A01, we have P1 A01"):
         analyze(Project(tmp_path, cores=1))
+    text = "\n".join(check(Project(tmp_path, cores=1)).lines())
+    assert "problem: classical features: none of its 1 rows is one of ours" in text
+    (tmp_path / "nothing.csv").write_text("Metadata_Plate,Metadata_Well,f\nP1,A01,1\n")
+    text = "\n".join(check(Project(tmp_path, cores=1)).lines())
+    assert "classical features of nothing.csv: 1 for 1 of 12 wells" in text
     (tmp_path / "nothing.csv").write_text("Metadata_Plate,f\nP1,1\n")
     with pytest.raises(DataError, match="no column Metadata_Well"):
         analyze(Project(tmp_path, cores=1))

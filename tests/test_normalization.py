@@ -9,7 +9,7 @@ import pytest
 from base_project import BaseProject
 from made_features import write_cells
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
@@ -55,6 +55,57 @@ def test_a_wells_profile_is_what_the_config_says(tmp_path: Path, statistic: str)
         }
         np.testing.assert_allclose(wells.features[row], expected[statistic], rtol=1e-6)
     assert wells.values("Metadata_Cell_Count").sum() == sum(map(len, features.values()))
+
+
+@pytest.mark.parametrize("weight", ["cells", "wells"])
+def test_treatments_of_median_wells_are_medians(tmp_path: Path, weight: str) -> None:
+    profiled(tmp_path, aggregate="median", normalize=[], weight=weight)
+    project = Project(tmp_path, cores=1)
+    analyze(project)
+    wells = Profiles.read(project.profiles_path("wells-unnormalized.parquet"))
+    wells = wells.subset(wells.values("Metadata_Cell_Count") >= SETTINGS["min_cells"])
+    treatments = Profiles.read(project.profiles_path("treatments.parquet"))
+    for row, name in enumerate(treatments.values("Metadata_Treatment")):
+        own = wells.subset(wells.values("Metadata_Treatment") == name)
+        times = own.values("Metadata_Cell_Count") if weight == "cells" else 1
+        expected = np.median(np.repeat(own.features, times, axis=0), axis=0)
+        np.testing.assert_allclose(treatments.features[row], expected, rtol=1e-12)
+
+
+def test_what_treatments_weigh_needs_no_new_fit(tmp_path: Path) -> None:
+    profiled(tmp_path, normalize=[])
+    project = Project(tmp_path, cores=1)
+    analyze(project)
+    by_cells = Profiles.read(project.profiles_path("treatments.parquet")).features
+    base = BaseProject(tmp_path)
+    base.config["analyze"] = SETTINGS | {"normalize": [], "weight": "wells"}
+    base.config["prepare"] = {"illumination": False}
+    base.write()
+    analyze(Project(tmp_path, cores=1), steps=["evaluate"])
+    assert (by_cells != Profiles.read(project.profiles_path("treatments.parquet")).features).any()
+
+
+def test_a_batch_without_controls_leaves_no_tvn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By default; who asks for TVN is refused."""
+    for settings in ({}, {"normalize": ["standardize", "tvn"]}):
+        base = BaseProject(tmp_path)
+        profiled(tmp_path, **settings)
+        for row in base.rows:
+            if row["Metadata_Plate"] == "P2":
+                row["Metadata_Control"] = ""
+        base.write_index()
+        project = Project(tmp_path, cores=1)
+        if settings:
+            with pytest.raises(DataError, match="batch 2 has 0 control cells and needs at least 2"):
+                analyze(project)
+            continue
+        analyze(project)
+        assert "TVN needs negative controls" in caplog.text
+        assert "without them: batch `2`" in caplog.text
+        steps = Chain.load(project.profiles_path("normalization.npz")).steps
+        assert [step.name for step in steps] == ["standardize"]
 
 
 def test_the_fitted_steps_are_kept_beside_the_profiles(tmp_path: Path) -> None:

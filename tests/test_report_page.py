@@ -111,6 +111,16 @@ def test_similarities_are_cosines_of_the_treatments(made: MadeFeatures, page: st
     assert found["groups"] == profiles.values("Metadata_Mechanism")[rows].tolist()
 
 
+def test_too_many_treatments_for_the_heat_map(
+    made: MadeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepprofiler.stages.explore._LARGEST_MATRIX", 11)
+    analyze(made.project, steps=["report"])
+    page = made.project.report_path.read_text()
+    assert "similarity-canvas" not in page[: page.index("<script")]
+    assert "There is no heat map of similarities: 12 treatments are more than 11." in page
+
+
 def test_wells_without_quality_say_so(page: str) -> None:
     found = data(page, "wells")
     assert [quantity["name"] for quantity in found["quantities"]] == ["cells"]

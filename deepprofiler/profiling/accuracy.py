@@ -208,7 +208,7 @@ def nearest_neighbour_accuracy(
         units=counted[["unit", "label", "cluster", "queries", "right"]],
         left_out=left_out,
         votes=ballot.groupby(["label", "predicted"])["units"].sum().reset_index(),
-        notes=_notes(profiles, others, n, left_out, queries, flat, unit),
+        notes=_notes(profiles, others, n, left_out, queries, flat, unit, label),
     )
 
 
@@ -237,16 +237,22 @@ def _notes(
     queries: pd.DataFrame,
     flat: bool,
     unit: str | None,
+    label: str,
 ) -> tuple[str, ...]:
     what = spoken(unit) if unit else "profile"
+    asked = set(queries["label"])
+    labels = len(asked.union(left_out["label"]))
     notes = []
     for reason, group in left_out.groupby("reason", sort=True):
         names = list(dict.fromkeys(map(str, group["unit" if unit else "label"])))
         named = ", ".join(name or "blank" for name in names[:5])
         verb = "has" if len(group) == 1 else "have"
         more = ", …" if len(names) > 5 else ""
+        lost = len(set(group["label"]) - asked)
+        whole = f" ({lost} of {labels} {spoken(label)}s)" if lost and not unit else ""
         notes.append(
-            f"{len(group)} of {n + len(left_out)} {what}s {verb} {reason}, left out: {named}{more}"
+            f"{len(group)} of {n + len(left_out)} {what}s{whole} {verb} {reason}, left out: "
+            f"{named}{more}"
         )
     controls = len(profiles) - len(others)
     if controls:

@@ -14,8 +14,12 @@ from deepprofiler.profiling.normalizer import control_rows
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tables import spoken
 
-Rule = Literal["oas", "ledoit-wolf"] | float
+RULES = ("oas", "ledoit-wolf", "held-out")
+Rule = Literal["oas", "ledoit-wolf", "held-out"] | float
 Unit = Literal["cells", "wells"]
+# Weights that held-out likelihood chooses among, and the parts that are held out in turn.
+WEIGHTS = np.linspace(0.01, 1, 100)
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -33,47 +37,69 @@ def shrink(moments: Moments, rule: Rule, rows: np.ndarray | None = None) -> Shru
     ----------
     moments : Moments
         Their number and covariance C.
-    rule : "oas", "ledoit-wolf" or float
+    rule : "oas", "ledoit-wolf", "held-out" or float
         ``oas``: Chen et al. 2010, from C and n alone. ``ledoit-wolf``: Ledoit and Wolf 2004; needs
-        the rows. A number ε ≥ 0: C + ε · mean λ · I, where 0 does not shrink.
+        the rows. ``held-out``: the s of 0.01 … 1 under which rows that are left out in turn, a
+        fifth each, are the most likely; needs the rows. A number ε ≥ 0: C + ε · mean λ · I, where
+        0 does not shrink.
     rows : ndarray, (n, D), optional
         The vectors themselves.
 
     Raises
     ------
     DataError
-        ``ledoit-wolf`` without rows.
+        ``ledoit-wolf`` or ``held-out`` without rows.
     """
     covariance = moments.covariance
     size = len(covariance)
     level = float(np.trace(covariance)) / size
-    if isinstance(rule, str):
+    if not isinstance(rule, str):
+        return Shrunk(covariance + rule * level * np.eye(size), rule / (1 + rule))
+    if rule != "oas" and rows is None:
+        raise DataError(
+            f"shrinkage {rule} needs every control's vector, but only the cells' moments were "
+            "kept: choose shrinkage oas or fit_on wells"
+        )
+    if rule == "held-out":
+        weight = _held_out(np.asarray(rows, np.float64))
+    else:
         squares = float((covariance**2).sum())
         if rule == "oas":
             spread = (moments.n + 1) * (squares / size - level**2) / size
             above, below = squares / size**2 + level**2, spread
         else:
-            if rows is None:
-                raise DataError(
-                    "shrinkage ledoit-wolf needs every control's vector, but only the cells' "
-                    "moments were kept: choose shrinkage oas or fit_on wells"
-                )
             fourth = float((((rows - moments.mean) ** 2).sum(axis=1) ** 2).mean())
             above, below = (fourth - squares) / moments.n, squares - size * level**2
         weight = min(1.0, max(0.0, above / below)) if below > 0 else 1.0
-        return Shrunk((1 - weight) * covariance + weight * level * np.eye(size), weight)
-    return Shrunk(covariance + rule * level * np.eye(size), rule / (1 + rule))
+    return Shrunk((1 - weight) * covariance + weight * level * np.eye(size), weight)
+
+
+def _held_out(rows: np.ndarray) -> float:
+    """Weight under which normal distributions fitted on the other rows expect each part best."""
+    part = np.arange(len(rows)) % min(FOLDS, len(rows))
+    total = np.zeros(len(WEIGHTS))
+    for fold in range(part.max() + 1):
+        known = Moments.of(rows[part != fold])
+        values, vectors = np.linalg.eigh(known.covariance)
+        if values.mean() <= 0:
+            # What does not vary tells no direction from another.
+            return 1.0
+        # All weights share the eigenvectors; only the variances along them differ.
+        variances = (1 - WEIGHTS[:, None]) * values.clip(0) + WEIGHTS[:, None] * values.mean()
+        along = ((rows[part == fold] - known.mean) @ vectors) ** 2
+        total -= (np.log(variances) * len(along) + along.sum(axis=0) / variances).sum(axis=1)
+    return float(WEIGHTS[total.argmax()])
 
 
 def check_rule(shrinkage: Rule) -> None:
     """Raise ValueError for a rule that :func:`shrink` does not know."""
     known = (
-        shrinkage in ("oas", "ledoit-wolf")
+        shrinkage in RULES
         if isinstance(shrinkage, str)
         else (np.isfinite(shrinkage) and shrinkage >= 0)
     )
     if not known:
-        raise ValueError(f"shrinkage={shrinkage!r}; choose oas, ledoit-wolf or a number ≥ 0")
+        raise ValueError(f"shrinkage={shrinkage!r}; choose {', '.join(RULES)} or a number ≥ 0")
 
 
 def power(covariance: np.ndarray, exponent: float) -> np.ndarray:
@@ -128,7 +154,7 @@ class OnControls(Affine):
     ----------
     batch : str or None
         Column of metadata with the batch; None: batches are not told apart.
-    shrinkage : "oas", "ledoit-wolf" or float
+    shrinkage : "oas", "ledoit-wolf", "held-out" or float
         See :func:`shrink`; 0 needs covariances of full rank.
     fit_on : {"cells", "wells"}, optional
         Moments of the control cells, or profiles of the control wells. None: the cells where

@@ -26,7 +26,7 @@ class Sphering(OnControls):
     Parameters
     ----------
     method : {"PCA", "ZCA", "PCA-cor", "ZCA-cor"}
-    shrinkage : "oas", "ledoit-wolf" or float
+    shrinkage : "oas", "ledoit-wolf", "held-out" or float
         See :func:`~deepprofiler.profiling.shrinkage.shrink`: a number ε adds ε times the mean
         eigenvalue to every eigenvalue (of correlations: ε itself).
     fit_on : {"cells", "wells"}, optional

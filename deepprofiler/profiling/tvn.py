@@ -37,7 +37,7 @@ class TVN(OnControls):
     ----------
     batch : str, optional
         Column of metadata with the batch; None: whitening only.
-    shrinkage : "oas", "ledoit-wolf" or float
+    shrinkage : "oas", "ledoit-wolf", "held-out" or float
         See :func:`~deepprofiler.profiling.shrinkage.shrink`. Never chosen by looking at
         treatments.
     fit_on : {"cells", "wells"}, optional

@@ -15,7 +15,12 @@ from deepprofiler.stages.classical import require_classical
 from deepprofiler.stages.corrections import corrections
 from deepprofiler.stages.evaluations import choose
 from deepprofiler.stages.layers import write_layers
-from deepprofiler.stages.normalization import Normalized, normalize, read_normalized
+from deepprofiler.stages.normalization import (
+    Normalized,
+    normalize,
+    read_normalized,
+    write_treatments,
+)
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.profile import RANDOM, profile
 from deepprofiler.stages.report import write_report
@@ -138,6 +143,7 @@ def _normalized(
     if found is None:
         found = normalize(project, gathered)
         outcome.wrote.append(f"{len(found.wells)} normalized wells to {project.profiles_folder}")
+    write_treatments(project, found.wells)
     if lost := len(gathered.wells) - len(found.wells):
         outcome.notes.append(
             f"{lost} well(s) cannot be normalized, and are only in wells-unnormalized.parquet: "
@@ -162,7 +168,7 @@ def _evaluated(
         )
     ]
     if settings.baselines and (methods[0].results or methods[0].undefined):
-        methods += baselines(project, gathered, done.wells, outcome)
+        methods += baselines(project, gathered, done, outcome)
     methods += classical(project, gathered, outcome)
     corrected = corrections(project, gathered, done, methods[0], outcome)
     others = [scores for scores in corrected.values() if scores is not methods[0]]

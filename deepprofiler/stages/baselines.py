@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
 from deepprofiler.stages.classical import classical_wells
-from deepprofiler.stages.normalization import fit_chain
+from deepprofiler.stages.normalization import Normalized, fit_chain
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.profile import profile
 from deepprofiler.stages.scores import Scores, count_scores, score, shuffled_scores
@@ -16,7 +15,7 @@ from deepprofiler.stages.wells import Gathered, gather
 
 
 def baselines(
-    project: Project, gathered: Gathered, wells: Profiles, outcome: Outcome
+    project: Project, gathered: Gathered, done: Normalized, outcome: Outcome
 ) -> Iterator[Scores]:
     """Score untrained weights, the cell count and shuffled labels under the same protocol.
 
@@ -25,8 +24,7 @@ def baselines(
     project : Project
     gathered : Gathered
         Of the layer that the profiles are made of.
-    wells : Profiles
-        Normalized wells.
+    done : Normalized
     outcome : Outcome
         Takes notes on baselines that cannot be computed.
     """
@@ -49,10 +47,10 @@ def baselines(
         # Profiles and scores stand without it, for instance where the images are elsewhere.
         outcome.notes.append(f"no baseline of random weights: {error}")
     if project.config.crops.mode == "cells":
-        yield count_scores(project, gathered.wells)
+        yield count_scores(project, done.before(gathered))
     else:
         outcome.notes.append("no baseline of cell counts: views are not cells")
-    yield shuffled_scores(project, wells)
+    yield shuffled_scores(project, done.wells)
 
 
 def classical(project: Project, gathered: Gathered, outcome: Outcome) -> Iterator[Scores]:

@@ -11,11 +11,15 @@ import numpy as np
 
 from deepprofiler.errors import DataError, DeepProfilerError
 from deepprofiler.imaging.read import ImageFile, inspect, read_site
-from deepprofiler.metadata import Index, Site
+from deepprofiler.metadata import PLATE, WELL, Index, Site
 from deepprofiler.parallel import ordered_map
+from deepprofiler.profiling.join import join
+from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.splits import training_labels
+from deepprofiler.stages.classical import require_classical
+from deepprofiler.stages.measure_cells import NAME as MEASURED
 from deepprofiler.stages.outcome import Outcome
 from deepprofiler.stages.sites import explain, read_cells
 
@@ -70,6 +74,7 @@ def check(project: Project) -> Outcome:
     _tell_images(project, planes, findings)
     _tell_locations(project, planes, findings)
     _tell_labels(project, findings)
+    _tell_classical(project, findings)
     lines = [
         *(f"problem: {line}" for line in findings.problems),
         *(f"warning: {line}" for line in findings.warnings),
@@ -234,6 +239,26 @@ def _tell_labels(project: Project, findings: _Findings) -> None:
         f"{len(training.classes)} classes to train on, {counts.min()} to {counts.max()} sites each"
         + _listing(training.left_out.items())
     )
+
+
+def _tell_classical(project: Project, findings: _Findings) -> None:
+    """Look at the table that ``analyze`` would compare with."""
+    source = project.config.analyze.classical
+    if source is None:
+        return
+    try:
+        require_classical(project)
+        if source == MEASURED:
+            return
+        table = Profiles.read(project.named_path(source))
+        ours = project.index.well_table()[[PLATE, WELL]]
+        wells = Profiles(ours, np.zeros((len(ours), 1)), ["none"])
+        missing = len(join(wells, table, [PLATE, WELL]).missing)
+    except DeepProfilerError as error:
+        findings.problems.append(f"classical features: {error}")
+        return
+    found = f"{len(ours) - missing} of {len(ours)} wells"
+    findings.facts.append(f"classical features of {source}: {len(table.names)} for {found}")
 
 
 def _listing(counts: Iterable[tuple[str, int]]) -> str:

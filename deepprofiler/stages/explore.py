@@ -41,7 +41,7 @@ def views(drawings: Drawings, screen: Screen, chain: Chain) -> Iterator[Points]:
     index, gathered = drawings.index, drawings.gathered
     groups = [("wells", screen.wells)]
     if index.has("treatment"):
-        groups.append(("treatments", treatments_of(screen.wells, index, screen.weight)))
+        groups.append(("treatments", treatments_of(screen.wells, index, screen.settings)))
     # A cell's count is that of its well: a step of the chain may need it.
     places = pd.MultiIndex.from_frame(gathered.sample.metadata[[PLATE, WELL]])
     counts = gathered.counts.set_index([PLATE, WELL])[COUNT].reindex(places).to_numpy()
@@ -113,6 +113,17 @@ def similarities(drawings: Drawings, screen: Screen) -> Similarities | None:
     drawings.picture("Similarity of treatments", about, figure, "similarity", data)
     what = spoken(column) if column else ""
     return Similarities(names, groups, found.similarity, what, about)
+
+
+def unmapped(screen: Screen) -> tuple[str, ...]:
+    """Say that there are too many treatments for :func:`similarities`, or nothing."""
+    n = len(screen.treatments) if screen.has("treatment") and len(screen.treated) else 0
+    if n <= _LARGEST_MATRIX:
+        return ()
+    return (
+        f"There is no heat map of similarities: {n:,} treatments are more than "
+        f"{_LARGEST_MATRIX}. The nearest of each are below, and in profiles/neighbours.csv.",
+    )
 
 
 def nearest(screen: Screen) -> Neighbours | None:

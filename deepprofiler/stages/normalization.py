@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from deepprofiler.columns import listing
 from deepprofiler.config import Named
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
@@ -15,6 +16,7 @@ from deepprofiler.metadata import COUNT, PLATE, WELL
 from deepprofiler.profiling.chain import Chain, make_chain
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import spoken
 from deepprofiler.project import Project
 from deepprofiler.stages.aggregated import AGGREGATE
 from deepprofiler.stages.outcome import LOG
@@ -22,6 +24,8 @@ from deepprofiler.stages.screen import negative_rows, treatments_of
 from deepprofiler.stages.wells import Gathered, with_enough_cells
 
 _WELLS, _CHAIN = "wells.parquet", "normalization.npz"
+# Control cells of a batch that have a covariance at all.
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,20 @@ class Normalized:
 
 
 def configured_steps(project: Project, wells: Profiles) -> tuple[Named, ...]:
-    """Name the steps of ``analyze.normalize``; by default TVN where there are controls."""
+    """Name the steps of ``analyze.normalize``; by default TVN where all batches have controls."""
     steps = project.config.analyze.normalize
     if steps is not None:
         return steps
-    controls = negative_rows(project.index, with_enough_cells(wells)).any()
-    chosen = ["standardize", "tvn"] if controls else ["standardize"]
+    chosen = ["standardize"] if without_controls(project, wells) else ["standardize", "tvn"]
     return tuple(Named(name=name) for name in chosen)
+
+
+def without_controls(project: Project, wells: Profiles) -> list[str]:
+    """Name the batches with too few control cells for TVN, in wells with enough cells."""
+    usable = with_enough_cells(wells)
+    cells = np.where(negative_rows(project.index, usable), usable.values(COUNT), 0)
+    batches = usable.groups([project.index.roles["batch"]])
+    return [str(batch) for (batch,), rows in batches if cells[rows].sum() < _FEWEST]
 
 
 def fit_chain(
@@ -96,25 +107,31 @@ def fit_chain(
 def normalize(project: Project, gathered: Gathered) -> Normalized:
     """Fit on the wells of one layer, transform all that can be, and write what came of it."""
     chain = fit_chain(project, gathered.wells, gathered.cells)
-    if project.config.analyze.normalize is None and len(chain.steps) == 1:
+    lacking = without_controls(project, gathered.wells)
+    if project.config.analyze.normalize is None and lacking:
         LOG.warning(
-            "no well is a negative control (`%s` in the control column), which TVN needs: "
-            "profiles are standardized only",
+            "profiles are standardized only: TVN needs negative controls (`%s` in the control "
+            "column) in every batch, in wells with enough cells; without them: %s",
             project.index.control,
+            f"{spoken(project.index.roles['batch'])} {listing(lacking, 5)}",
         )
     for note in chain.notes_:
         LOG.info("%s", note)
     wells = chain.transform(gathered.wells.subset(chain.covers(gathered.wells)))
-    if project.index.has("treatment"):
-        weight = project.config.analyze.weight
-        treatments = treatments_of(with_enough_cells(wells), project.index, weight)
-        treatments.write(project.profiles_path("treatments.parquet"))
     left_out = pd.DataFrame(chain.left_out_.items(), columns=["feature", "reason"])
     with replacing(project.profiles_path("features-left-out.csv")) as temporary:
         left_out.to_csv(temporary, index=False)
     wells.write(project.profiles_path(_WELLS))
     chain.save(project.profiles_path(_CHAIN))
     return Normalized(wells, chain)
+
+
+def write_treatments(project: Project, wells: Profiles) -> None:
+    """Average normalized wells with enough cells to treatments, where the index names these."""
+    if project.index.has("treatment"):
+        usable, settings = with_enough_cells(wells), project.config.analyze
+        treatments = treatments_of(usable, project.index, settings)
+        treatments.write(project.profiles_path("treatments.parquet"))
 
 
 def read_normalized(project: Project, gathered: Gathered) -> tuple[Normalized | None, str]:

@@ -17,6 +17,7 @@ from deepprofiler.profiling.report import write
 from deepprofiler.project import Project
 from deepprofiler.stages import explore
 from deepprofiler.stages.drawings import Drawings
+from deepprofiler.stages.measure_cells import NAME as MEASURED
 from deepprofiler.stages.normalization import Normalized
 from deepprofiler.stages.outcome import read_failures
 from deepprofiler.stages.overview import overview
@@ -92,6 +93,7 @@ class _Page:
         results = (
             self._matching(),
             self._corrections(),
+            Section("Similarity", explore.unmapped(self.screen)),
             Section("Layers", (), tuple(self.drawings.layers())),
         )
         sections = (
@@ -200,7 +202,7 @@ class _Page:
         yield LeftOut("wells", empty, len(counts), "hold no cells")
         yield LeftOut("wells", few, len(counts), f"hold fewer than {small} cells")
         names = self.gathered.origin.names
-        yield LeftOut("features", len(self.chain.left_out_), len(names), "do not vary")
+        yield LeftOut("features", len(self.chain.left_out_), len(names), "are undefined in a fit")
         yield LeftOut("cells", self.gathered.not_finite, None, "have features that are not finite")
         yield LeftOut(
             "sites", self.gathered.failed_sites, len(self.index.sites), "could not be used"
@@ -214,9 +216,10 @@ class _Page:
             yield LeftOut(unit, missing, result.total, f"cannot be matched for {name}")
 
     def _failures(self) -> pd.DataFrame | None:
+        measured = self.project.config.analyze.classical == MEASURED
         rows = [
             row
-            for stage in ("prepare", "locate", "export-sc", "profile")
+            for stage in ("prepare", "locate", "export-sc", "profile", *["analyze"] * measured)
             for path in self.project.failed_paths(stage)
             for row in read_failures(path, stage)
         ]

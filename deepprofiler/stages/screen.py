@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from deepprofiler.config import Analyze
 from deepprofiler.metadata import COUNT, MEMBERS, Index
-from deepprofiler.profiling.aggregate import Weight, group_means
+from deepprofiler.profiling.aggregate import group_means, group_medians
 from deepprofiler.profiling.neighbours import Metric
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.resampling import deals
@@ -27,11 +28,15 @@ def negative_rows(index: Index, profiles: Profiles) -> np.ndarray:
     return profiles.values(index.roles["control"]) == index.control
 
 
-def treatments_of(wells: Profiles, index: Index, weight: Weight, *by: str) -> Profiles:
-    """Mean profile of each treatment, or of each treatment in each value of other roles."""
+def treatments_of(wells: Profiles, index: Index, settings: Analyze, *by: str) -> Profiles:
+    """Profile of each treatment, or of each treatment in each value of other roles.
+
+    It is the mean of wells, and their median where a well's profile is the median of its cells.
+    """
     known = [index.roles[role] for role in ("treatment", *by) if index.has(role)]
     columns = list(dict.fromkeys(known))
-    return group_means(wells, columns, count=COUNT, members=MEMBERS, weight=weight)
+    aggregate = group_medians if settings.aggregate == "median" else group_means
+    return aggregate(wells, columns, count=COUNT, members=MEMBERS, weight=settings.weight)
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class Screen:
     wells : Profiles
         Normalized profiles of the wells with enough cells, controls too.
     index : Index
-    weight : {"cells", "wells"}
-        What a treatment's mean is over.
+    settings : Analyze
+        Of the project's config.
     seed : int
         Of bootstraps, nulls and shuffles.
     shuffled : bool
@@ -53,7 +58,7 @@ class Screen:
 
     wells: Profiles
     index: Index
-    weight: Weight
+    settings: Analyze
     seed: int
     shuffled: bool = False
 
@@ -62,7 +67,7 @@ class Screen:
         """Look at well profiles as a project's config says; small wells take no part."""
         config = project.config
         usable = with_enough_cells(wells)
-        return cls(usable, project.index, config.analyze.weight, config.dataset.seed)
+        return cls(usable, project.index, config.analyze, config.dataset.seed)
 
     @cached_property
     def controls(self) -> np.ndarray:
@@ -102,13 +107,13 @@ class Screen:
     @cached_property
     def treatments(self) -> Profiles:
         """Profiles of the treatments, controls aside; see :func:`treatments_of`."""
-        return treatments_of(self.treated, self.index, self.weight, "mechanism", "compound")
+        return treatments_of(self.treated, self.index, self.settings, "mechanism", "compound")
 
     @cached_property
     def treatments_by_batch(self) -> Profiles:
         """Profiles of the treatments in each batch."""
         by = ("mechanism", "compound", "batch")
-        return treatments_of(self.treated, self.index, self.weight, *by)
+        return treatments_of(self.treated, self.index, self.settings, *by)
 
     def deals(self, role: str, times: int) -> Iterator[Screen]:
         """Screens with the labels of a role dealt out anew, among compounds, treatments or wells.

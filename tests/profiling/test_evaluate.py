@@ -212,7 +212,9 @@ def test_missing_partners_and_columns_are_said(table: Profiles) -> None:
     assert "1 of 3 treatments has no allowed partner, left out: T2" in result.notes
     assert result.n == 2
     by_well = replicate_accuracy(profiles, treatment=TREATMENT, controls=None, differ=[BATCH])
-    assert "2 of 6 profiles have no allowed partner, left out: T2" in by_well.notes
+    assert (
+        "2 of 6 profiles (1 of 3 treatments) have no allowed partner, left out: T2" in by_well.notes
+    )
     assert by_well.n == 4
     with pytest.raises(DataError, match="did you mean Metadata_Compound"):
         nsc(
@@ -257,7 +259,7 @@ def test_gene_accuracy_excludes_genes_of_one_variant() -> None:
     # 0° and 1° → 10°; 10° → 11° (TP53, wrong); 60° ↔ 62°; 30° → 11° (wrong).
     assert result.queries["right"].tolist() == [1, 1, 0, 1, 1, 0]
     assert (result.value, result.n, result.total) == (4 / 6, 6, 7)
-    assert "1 of 7 profiles has no allowed partner, left out: TP53" in result.notes
+    assert "1 of 7 profiles (1 of 3 genes) has no allowed partner, left out: TP53" in result.notes
 
 
 def test_neighbours_are_listed_in_order(table: Profiles) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.linalg import sqrtm
-from sklearn.covariance import ledoit_wolf, oas
+from sklearn.covariance import ShrunkCovariance, ledoit_wolf, oas
 from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import TVN, CellMoments, Moments, Profiles
@@ -34,6 +35,22 @@ def test_shrunk_covariances_are_scikit_learns(n: int, size: int) -> None:
         given = shrink(Moments.of(rows), rule, rows)
         assert given.weight == pytest.approx(weight)
         np.testing.assert_allclose(given.covariance, covariance, atol=1e-10)
+
+
+@pytest.mark.parametrize(("n", "size"), [(20, 5), (10, 20), (60, 50), (300, 50)])
+def test_held_out_likelihood_is_scikit_learns_search(n: int, size: int) -> None:
+    rows = correlated(n, size)
+    weights = {"shrinkage": np.linspace(0.01, 1, 100)}
+    search = GridSearchCV(ShrunkCovariance(), weights, cv=PredefinedSplit(np.arange(n) % 5))
+    given = shrink(Moments.of(rows), "held-out", rows)
+    assert given.weight == pytest.approx(search.fit(rows).best_params_["shrinkage"])
+    expected = ShrunkCovariance(shrinkage=given.weight).fit(rows).covariance_
+    np.testing.assert_allclose(given.covariance, expected, atol=1e-10)
+
+
+def test_held_out_likelihood_of_almost_nothing_shrinks_wholly() -> None:
+    for rows in (correlated(2, 4), np.ones((10, 4))):
+        assert shrink(Moments.of(rows), "held-out", rows).weight == 1
 
 
 def test_whitened_controls_have_the_identity_as_covariance() -> None:
@@ -189,9 +206,10 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         TVN(fit_on="cells").fit(profiles)
     cells = CellMoments(profiles.names)
     cells.add({BATCH: "1"}, profiles.features)
-    with pytest.raises(DataError, match="choose shrinkage oas or fit_on wells"):
-        TVN(shrinkage="ledoit-wolf").fit(profiles, cells=cells)
-    assert TVN(shrinkage="ledoit-wolf", fit_on="wells").fit(profiles, cells=cells).n_ == 20
+    for rule in ("ledoit-wolf", "held-out"):
+        with pytest.raises(DataError, match="choose shrinkage oas or fit_on wells"):
+            TVN(shrinkage=rule).fit(profiles, cells=cells)
+        assert TVN(shrinkage=rule, fit_on="wells").fit(profiles, cells=cells).n_ == 20
     with pytest.raises(DataError, match="features are not those"):
         TVN().fit(profiles, cells=CellMoments(["a"]))
     with pytest.raises(DataError, match="not fitted for batch '2'"):
