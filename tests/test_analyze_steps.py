@@ -146,9 +146,9 @@ def test_all_that_was_gathered_is_kept(made: MadeFeatures) -> None:
     assert list(again.controls) == list(LAYERS)
     for layer, moments in first.controls.items():
         assert again.controls[layer].names == moments.names
-        assert list(again.controls[layer].groups) == list(moments.groups)
-        for key, found in moments.groups.items():
-            kept = again.controls[layer].groups[key]
+        assert list(again.controls[layer]) == list(moments)
+        for key, found in moments.items():
+            kept = again.controls[layer][key]
             assert kept.n == found.n
             np.testing.assert_array_equal(kept.mean, found.mean)
             np.testing.assert_allclose(kept.scatter, found.scatter, rtol=1e-12)
@@ -175,7 +175,7 @@ def test_a_control_well_without_enough_finite_cells_is_in_no_moments(made: MadeF
     assert gathered.not_finite == len(well.features) - 2
     assert gathered.wells.values(FLAG).sum() == 1
     for moments in gathered.controls.values():
-        groups = {dict(key)["Metadata_Plate"]: found.n for key, found in moments.groups.items()}
+        groups = {dict(key)["Metadata_Plate"]: found.n for key, found in moments.items()}
         assert groups == {"P1": 3 * len(well.features), "P2": 4 * len(well.features)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.moments import CellMoments, Moments
+from deepprofiler.profiling.moments import CellMoments, Group, Moments
 from deepprofiler.profiling.normalizer import Normalizer
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tables import spoken
@@ -69,16 +69,17 @@ class Affine(Normalizer):
     def transform_moments(self, cells: CellMoments) -> CellMoments:
         """Return the moments of the cells in normalized features. Raises like transform."""
         self._check_names(cells.names)
-        mapped = CellMoments(list(self.names_))
-        for key, moments in cells.groups.items():
-            value = cells.value(key, self.group_) if self.group_ else ""
-            chosen = Moments(
-                moments.n,
-                moments.mean[self.columns_],
-                moments.scatter[np.ix_(self.columns_, self.columns_)],
-            )
-            mapped.groups[key] = self._map(value).moments(chosen)
-        return mapped
+        maps = {
+            group: self._map(cells.value(group, self.group_) if self.group_ else "")
+            for group in cells
+        }
+        square = np.ix_(self.columns_, self.columns_)
+
+        def mapped(group: Group, moments: Moments) -> Moments:
+            mean, scatter = moments.mean[self.columns_], moments.scatter[square]
+            return maps[group].moments(Moments(moments.n, mean, scatter))
+
+        return cells.changed(list(self.names_), mapped)
 
     def covers(self, profiles: Profiles) -> np.ndarray:
         """Tell which profiles are of groups that took part in the fit, (n,) bool."""

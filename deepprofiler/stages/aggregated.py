@@ -37,7 +37,7 @@ def write_aggregated(project: Project, gathered: Gathered) -> None:
     arrays = {}
     for layer, moments in gathered.controls.items():
         upper = np.triu_indices(len(moments.names))
-        for group, found in moments.groups.items():
+        for group, found in moments.items():
             arrays[f"{len(groups)}/mean"] = found.mean
             # A covariance is symmetric: half of it says all.
             arrays[f"{len(groups)}/scatter"] = found.scatter[upper]
@@ -120,7 +120,7 @@ def _moments(origin: Origin, groups: list[Any], stored: Any) -> dict[str, CellMo
         scatter[np.triu_indices(len(mean))] = stored[f"{position}/scatter"]
         scatter += np.triu(scatter, 1).T
         key = tuple((column, value) for column, value in group)
-        found[layer].groups[key] = Moments(n, mean, scatter)
+        found[layer][key] = Moments(n, mean, scatter)
     return found
 
 

@@ -60,7 +60,7 @@ class Gathered:
     def cells(self) -> CellMoments | None:
         """Moments of the controls' cells, where there is one layer; None without control cells."""
         (moments,) = self.controls.values()
-        return moments if moments.groups else None
+        return moments if moments else None
 
     def of_layer(self, layer: str) -> Gathered:
         """Return the same with the features of one layer only.

@@ -55,7 +55,7 @@ EXPLANATIONS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "on all wells of the screen": [SCREEN],
     **{
         f"tvn, shrinkage {rule}": [SCREEN, ("tvn", {"shrinkage": rule})]
-        for rule in (0.001, 0.01, 0.1, 1.0, 10.0, "ledoit-wolf", "oas")
+        for rule in (0.001, 0.01, 0.1, 1.0, 10.0, "ledoit-wolf", "held-out", "oas")
     },
     "tvn, shrinkage oas, whitening alone": [SCREEN, ("tvn", {"batch": None})],
     "tvn-authors on features as they are": [("tvn-authors", {})],

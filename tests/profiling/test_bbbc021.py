@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,16 @@ def test_the_experiment_runs(shared_data: Path, tmp_path: Path) -> None:
         start = f"| `{row.method}` | {row.aggregate} | {row.nsc * 103:.0f} | {row.nsc:.3f} | "
         assert start in readme
         assert f" | {row.nscb * 92:.0f} | {row.nscb:.3f} | " in readme
+    # So do the tables of what decides, in the same order, and of the readings.
+    decides = re.findall(r"^(?!Readings).+: (\d+), (\d+)$", answer.stdout, re.MULTILINE)
+    part = readme[readme.index("## What decides") : readme.index("## Does TVN")]
+    assert re.findall(r"\| (\d+) \| (\d+) \|$", part, re.MULTILINE) == decides
+    readings = re.findall(
+        r"left out: (\d+) features, NSC (\d+) of 103, NSCB (\d+) of 92", answer.stdout
+    )
+    shown = re.findall(r"\| (\d+) \| (\d+) \| (\d+) \| \d+: \d+, \d+ \|", readme)
+    assert len(readings) == 6
+    assert sorted(shown) == sorted(readings)
     assert "tvn less screen, mean, NSCB: +0.130 (-0.012 to +0.271)" in answer.stdout
 
 

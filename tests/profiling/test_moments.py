@@ -45,7 +45,7 @@ def test_cells_are_gathered_by_plate_and_asked_by_batch() -> None:
         block = rng.normal(size=(20, 2))
         blocks.setdefault(batch, []).append(block)
         assert cells.add({"Metadata_Plate": plate, "Metadata_Batch": batch}, block) == 0
-    assert len(cells.groups) == 3
+    assert len(cells) == 3
     by_batch = cells.by("Metadata_Batch")
     assert {key: one.n for key, one in by_batch.items()} == {"1": 60, "2": 20}
     np.testing.assert_allclose(
@@ -60,3 +60,26 @@ def test_broken_cells_are_left_out_and_counted() -> None:
     cells = CellMoments(["a"])
     assert cells.add({}, np.array([[1.0], [np.nan], [3.0]])) == 1
     assert cells.by(None)[""].mean == 2
+
+
+def test_changed_cells_are_made_when_asked_for() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    cells, asked = CellMoments(["a", "b", "c"]), []
+
+    def first_twice(group: tuple, moments: Moments) -> Moments:
+        asked.append(group)
+        kept = np.ix_([0, 1], [0, 1])
+        return Moments(moments.n, 2 * moments.mean[:2], 4 * moments.scatter[kept])
+
+    changed = cells.changed(["a2", "b2"], first_twice)
+    assert not changed
+    cells.add({"Metadata_Plate": "P1"}, rows[:12])
+    cells.add({"Metadata_Plate": "P2"}, rows[12:])
+    assert len(changed) == 2
+    assert not asked
+    (found,) = changed.by(None).values()
+    expected = Moments.of(2 * rows[:, :2])
+    np.testing.assert_allclose(found.mean, expected.mean)
+    np.testing.assert_allclose(found.scatter, expected.scatter)
+    with pytest.raises(TypeError, match="before they are changed"):
+        changed.add({"Metadata_Plate": "P1"}, rows[:, :2])
