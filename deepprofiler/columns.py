@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, nearest
 from deepprofiler.tables import report
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -176,12 +175,6 @@ def natural_ranks(values: Iterable[str]) -> np.ndarray:
     ordered = sorted(set(listed), key=natural_key)
     ranks = {value: rank for rank, value in enumerate(ordered)}
     return np.array([ranks[value] for value in listed], dtype=np.int64)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Give ``; nearest is `…` `` where ``known`` holds a name much like ``name``, else nothing."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; nearest is `{found[0]}`" if found else ""
 
 
 def listing(names: Iterable[str], shown: int = 20) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from deepprofiler import legacy
 from deepprofiler.config import Config
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, nearest
 
 
 def load(path: Path) -> tuple[Config, list[str]]:
@@ -77,9 +76,8 @@ def _explain(error: Any) -> str:
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         valid = _walk(error["loc"][:-1])[1]
-        nearest = get_close_matches(last, valid, n=1, cutoff=0.5)
-        advice = f"nearest is `{nearest[0]}`" if nearest else f"valid are {', '.join(valid)}"
-        return f"{key}: unknown key; {advice}"
+        advice = nearest(last, valid) or f"; valid are {', '.join(valid)}"
+        return f"{key}: unknown key{advice}"
     if error["type"] == "union_tag_not_found":
         return f"{key}: it needs a `name`; found {error['input']!r}"
     message = error["msg"].removeprefix("Value error, ")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ class DataError(DeepProfilerError):
 
 class PluginError(DeepProfilerError):
     """A model or crop generator is unknown, broken or does not fit the others."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Give ``; nearest is `…` `` where ``known`` holds a name much like ``name``, else nothing."""
+    found = get_close_matches(name, list(known), n=1)
+    return f"; nearest is `{found[0]}`" if found else ""
 
 
 @contextmanager

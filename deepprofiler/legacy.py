@@ -9,9 +9,9 @@ problems.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
+from deepprofiler.errors import nearest
 from deepprofiler.legacy_keys import (
     EARLIER,
     HARMLESS,
@@ -61,11 +61,11 @@ def explain(key: str, value: Any) -> list[str]:
     leaves = _leaves(value, f"{key}.") if isinstance(value, dict) else [(key, value)]
     lines = []
     for path, found in leaves:
-        close = get_close_matches(path, known, n=1, cutoff=0.6)
+        close = nearest(path, known)
         if path in REFUSED:
             lines.append(f"{path}: {REFUSED[path]}; found {found!r}")
         elif close:
-            lines.append(f"{path}: unknown key; nearest is `{close[0]}`")
+            lines.append(f"{path}: unknown key{close}")
         else:
             lines.append(f"{path}: unknown key of the original's configuration; remove it")
     return lines

@@ -20,11 +20,10 @@ from deepprofiler.columns import (
     image_columns,
     listing,
     natural_ranks,
-    nearest,
     prefixed,
     row_problems,
 )
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, nearest
 from deepprofiler.files import replacing
 from deepprofiler.roles import derive_roles, find_roles
 from deepprofiler.sites import Site, Well, names_shared, page_sources
@@ -177,8 +176,8 @@ class Index:
         total = len(self.sites)
         bounds = [0]
         for part in range(1, parts):
-            nearest = int(np.abs(starts - total * part / parts).argmin())
-            bounds.append(min(max(nearest, bounds[-1] + 1), len(starts) - (parts - part)))
+            closest = int(np.abs(starts - total * part / parts).argmin())
+            bounds.append(min(max(closest, bounds[-1] + 1), len(starts) - (parts - part)))
         edges = [*(int(starts[bound]) for bound in bounds), total]
         return [
             replace(

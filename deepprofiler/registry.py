@@ -18,12 +18,11 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from deepprofiler.errors import PluginError, plugin_code
+from deepprofiler.errors import PluginError, nearest, plugin_code
 
 ENTRY_POINTS = "deepprofiler.plugins"
 # Project files are imported under this name, so that another project's can replace them.
@@ -87,7 +86,7 @@ class Registry:
         where = f"{self.kind} `{name}`"
         for key in params:
             if key not in valid:
-                raise PluginError(f"{where} has no parameter `{key}`; {_nearest(key, list(valid))}")
+                raise PluginError(f"{where} has no parameter `{key}`{_advice(key, list(valid))}")
         missing = [key for key, default in valid.items() if default is inspect.Parameter.empty]
         missing = [key for key in missing if key not in params]
         if missing:
@@ -121,7 +120,7 @@ class Registry:
     def _get(self, name: str) -> Callable[..., Any]:
         if name not in self._plugins:
             raise PluginError(
-                f"there is no {self.kind} `{name}`; {_nearest(name, self.names())}. "
+                f"there is no {self.kind} `{name}`{_advice(name, self.names())}. "
                 f"A project's own are looked for in plugins/{self.folder}."
             )
         return self._plugins[name]
@@ -237,10 +236,8 @@ def _place(plugin: Any) -> str:
         return str(plugin.__module__)
 
 
-def _nearest(name: str, valid: list[str]) -> str:
+def _advice(name: str, valid: list[str]) -> str:
     """Advice for a name that does not exist."""
     if not valid:
-        return "it has none"
-    close = get_close_matches(name, valid, n=1, cutoff=0.4)
-    advice = f"nearest is `{close[0]}`; " if close else ""
-    return f"{advice}valid are {', '.join(valid)}"
+        return "; it has none"
+    return f"{nearest(name, valid)}; valid are {', '.join(valid)}"

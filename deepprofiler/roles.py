@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from deepprofiler.columns import nearest
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, nearest
 
 #: All roles; ``dataset.columns`` of the configuration has a key for each.
 ROLES = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepprofiler.columns import listing, natural_key, nearest
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.columns import listing, natural_key
+from deepprofiler.errors import ConfigError, DataError, nearest
 from deepprofiler.metadata import Index
 
 if TYPE_CHECKING:

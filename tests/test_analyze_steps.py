@@ -122,7 +122,7 @@ def test_what_was_made_otherwise_is_made_anew(made: MadeFeatures) -> None:
 def test_steps_that_do_not_exist_are_refused(made: MadeFeatures) -> None:
     answer = command(made.root, "analyze", "--steps", "aggregate,normalise")
     assert answer.code == 2
-    assert "--steps: no step normalise; did you mean normalize? There are:" in answer.text
+    assert "--steps: no step normalise; nearest is `normalize`; there are" in answer.text
     assert "no step (blank)" in command(made.root, "analyze", "--steps", "aggregate,").text
     with pytest.raises(ConfigError, match="name at least one of aggregate"):
         analyze(made.project, steps=[])

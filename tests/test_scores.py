@@ -168,7 +168,7 @@ def test_the_config_chooses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("nscc", "no evaluation nscc; did you mean nsc"),
+        ("nscc", "no evaluation nscc; nearest is `nsc"),
         ({"name": "k-nn", "params": {"n": 3}}, "k-nn has no parameter n; it has: k"),
         ({"name": "nsc", "params": {"k": 3}}, "nsc has no parameter k; it has none"),
         ({"name": "k-nn", "params": {"k": 0}}, "k-nn: k=0; at least one"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from deepprofiler.errors import ConfigError, PluginError
+from deepprofiler.errors import ConfigError, PluginError, nearest
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,8 @@ class Network:
         names = [name for name, _ in self.layers()]
         for layer in layers:
             if layer not in names:
-                close = get_close_matches(layer, names, n=1, cutoff=0.4)
-                advice = f"nearest is `{close[0]}`; " if close else ""
                 raise ConfigError(
-                    f"profile.layers: the network has no layer `{layer}`; {advice}"
+                    f"profile.layers: the network has no layer `{layer}`{nearest(layer, names)}; "
                     f"there are {', '.join(names)}"
                 )
         if len(set(layers)) < len(layers):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, nearest
 from deepprofiler.profiling.correct import CellCount, WellPosition
 from deepprofiler.profiling.joint import Harmony, RankNormal
 from deepprofiler.profiling.moments import CellMoments
@@ -143,9 +142,10 @@ def make_chain(
     made = []
     for name, params in steps:
         if name not in NORMALIZERS:
-            near = get_close_matches(name, NORMALIZERS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"no normalizer {name}; {hint}There are: {', '.join(NORMALIZERS)}")
+            raise ConfigError(
+                f"no normalizer {name}{nearest(name, NORMALIZERS)}; there are "
+                f"{', '.join(NORMALIZERS)}"
+            )
         known = inspect.signature(NORMALIZERS[name]).parameters
         unknown = [key for key in params if key not in known]
         if unknown:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, nearest
 from deepprofiler.profiling.tables import (
     PREFIX,
     check_columns,
@@ -83,9 +82,8 @@ class Profiles:
         """
         if column not in self.metadata.columns:
             known = [str(name) for name in self.metadata.columns]
-            near = get_close_matches(column, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-            raise DataError(f"the profiles have no column {column}; {hint}")
+            hint = nearest(column, known) or f"; there are {', '.join(known)}"
+            raise DataError(f"the profiles have no column {column}{hint}")
         values = self.metadata[column]
         return values.to_numpy(dtype=None if pd.api.types.is_numeric_dtype(values) else object)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, nearest
 from deepprofiler.metadata import FLAG
 from deepprofiler.profiling.embed import require_umap
 from deepprofiler.project import Project
@@ -86,10 +85,9 @@ def _asked(steps: Iterable[str] | None, *, report: bool) -> list[str]:
     named = list(steps)
     for name in named:
         if name not in STEPS:
-            near = get_close_matches(name, STEPS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(
-                f"--steps: no step {name or '(blank)'}; {hint}There are: {', '.join(STEPS)}"
+                f"--steps: no step {name or '(blank)'}{nearest(name, STEPS)}; there are "
+                f"{', '.join(STEPS)}"
             )
     if not named:
         raise ConfigError(f"--steps: name at least one of {', '.join(STEPS)}")

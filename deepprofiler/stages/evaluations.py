@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from deepprofiler.config import Named
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, nearest
 from deepprofiler.metadata import PLATE, WELL
 from deepprofiler.profiling.compare import difference
 from deepprofiler.profiling.evaluate import (
@@ -247,10 +246,10 @@ def choose(named: Iterable[Named]) -> list[Evaluation]:
     chosen = []
     for name, params in ((one.name, one.params) for one in named):
         if name not in EVALUATIONS:
-            near = get_close_matches(name, EVALUATIONS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            known = ", ".join(EVALUATIONS)
-            raise ConfigError(f"analyze.evaluate: no evaluation {name}; {hint}There are: {known}")
+            raise ConfigError(
+                f"analyze.evaluate: no evaluation {name}{nearest(name, EVALUATIONS)}; there are "
+                f"{', '.join(EVALUATIONS)}"
+            )
         evaluation = EVALUATIONS[name]
         known_params = parameters(evaluation)
         wrong = [key for key in params if key not in known_params]

@@ -216,7 +216,7 @@ def test_missing_partners_and_columns_are_said(table: Profiles) -> None:
         "2 of 6 profiles (1 of 3 treatments) have no allowed partner, left out: T2" in by_well.notes
     )
     assert by_well.n == 4
-    with pytest.raises(DataError, match="did you mean Metadata_Compound"):
+    with pytest.raises(DataError, match="nearest is `Metadata_Compound"):
         nsc(
             table,
             treatment=TREATMENT,

@@ -172,7 +172,7 @@ def test_broken_profiles_and_misspelt_columns_are_refused() -> None:
             evaluate(broken, **names)
         with pytest.raises(DataError, match=r"1 of 48 .* so cosine similarity is undefined"):
             evaluate(zero, **names)
-        with pytest.raises(DataError, match="did you mean Metadata_Compound"):
+        with pytest.raises(DataError, match="nearest is `Metadata_Compound"):
             evaluate(profiles, **names | {"compound": "Metadata_Cmpound"})
 
 

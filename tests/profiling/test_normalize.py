@@ -228,7 +228,7 @@ def test_names_and_parameters_of_steps_are_checked() -> None:
     def build(name: str, **params: object) -> None:
         make_chain([(name, params)], plate=PLATE, batch=PLATE)
 
-    with pytest.raises(ConfigError, match="did you mean standardize"):
+    with pytest.raises(ConfigError, match="nearest is `standardize"):
         build("standardise")
     with pytest.raises(ConfigError, match="no parameter shrink; it has: batch, shrinkage"):
         build("tvn", shrink="oas")

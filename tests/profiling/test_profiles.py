@@ -174,7 +174,7 @@ def test_sizes_and_names_are_checked() -> None:
 
 
 def test_a_misspelt_column_names_the_nearest() -> None:
-    with pytest.raises(DataError, match="did you mean Metadata_Treatment"):
+    with pytest.raises(DataError, match="nearest is `Metadata_Treatment"):
         made().values("Metadata_Tretment")
 
 

@@ -181,5 +181,5 @@ def test_broken_or_lonely_profiles_never_score_one() -> None:
         mean_average_precision(
             profiles, label=TREATMENT, controls=controls, candidates=np.zeros(45, bool)
         )
-    with pytest.raises(DataError, match="did you mean Metadata_Treatment"):
+    with pytest.raises(DataError, match="nearest is `Metadata_Treatment"):
         mean_average_precision(profiles, label="Metadata_Tratment", controls=None)
