@@ -121,6 +121,17 @@ def test_too_many_treatments_for_the_heat_map(
     assert "There is no heat map of similarities: 12 treatments are more than 11." in page
 
 
+def test_too_many_wells_for_a_map(made: MadeFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepprofiler.stages.explore._MOST_POINTS", 20)
+    analyze(made.project, steps=["report"])
+    views = {view["name"]: view for view in data(made.project.report_path.read_text(), "views")}
+    assert "of 20 wells of 32, drawn at random" in views["wells"]["about"]
+    table = pd.read_csv(made.project.report_path.parent / "map-wells.csv")
+    assert len(table) == 20
+    assert not table.duplicated(["Metadata_Plate", "Metadata_Well"]).any()
+    assert "of 13 treatments." in views["treatments"]["about"]
+
+
 def test_wells_without_quality_say_so(page: str) -> None:
     found = data(page, "wells")
     assert [quantity["name"] for quantity in found["quantities"]] == ["cells"]

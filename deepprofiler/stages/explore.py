@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
@@ -20,6 +21,8 @@ from deepprofiler.stages.screen import Screen, treatments_of
 
 # Beyond it the page would grow too large, and a pair would be less than a pixel.
 _LARGEST_MATRIX = 600
+# More take minutes to embed, and lie upon one another.
+_MOST_POINTS = 10_000
 
 
 def views(drawings: Drawings, screen: Screen, chain: Chain) -> Iterator[Points]:
@@ -49,19 +52,23 @@ def views(drawings: Drawings, screen: Screen, chain: Chain) -> Iterator[Points]:
     sample = sample.subset(chain.covers(sample))
     groups.append(("cells", chain.transform(sample)))
     colour = index.roles.get("mechanism") or index.roles.get("treatment") or PLATE
+    cells = int(gathered.counts[COUNT].sum())
     for name, profiles in groups:
+        of = f" of {cells}, drawn evenly from all wells" if name == "cells" else ""
+        if len(profiles) > _MOST_POINTS:
+            of = f" of {len(profiles)}, drawn at random"
+            rng = np.random.default_rng(drawings.project.config.dataset.seed)
+            profiles = profiles.subset(np.sort(rng.permutation(len(profiles))[:_MOST_POINTS]))
         if len(profiles) >= 2:
-            yield _view(drawings, name, profiles, colour)
+            yield _view(drawings, name, profiles, of, colour)
 
 
-def _view(drawings: Drawings, name: str, profiles: Profiles, colour: str) -> Points:
+def _view(drawings: Drawings, name: str, profiles: Profiles, of: str, colour: str) -> Points:
     """Embed profiles, and save their map coloured by a column."""
     config = drawings.project.config
     seed = config.dataset.seed
     method = embed.umap if config.analyze.embedding == "umap" else embed.tsne
     found = method(profiles.features, seed=seed)
-    total = int(drawings.gathered.counts[COUNT].sum())
-    of = f" of {total}, drawn evenly from all wells" if name == "cells" else ""
     about = f"{found} and seed {seed}, of {len(profiles)} {name}{of}."
     columns = profiles.metadata.rename(columns=lambda text: text.removeprefix(PREFIX))
     first = colour.removeprefix(PREFIX)
