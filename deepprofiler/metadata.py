@@ -246,6 +246,9 @@ def read_index(
     check_channels(path.name, chosen, cells)
     pictures = [name for name in cells if name in {*found, *chosen}]
     table = pd.DataFrame(prefixed(path.name, cells, pictures, PREFIX), dtype=object)
+    taken = [column for column in (COUNT, FLAG, MEMBERS, CELL) if column in table]
+    notes += [f"{column} is not used: `analyze` writes a column of that name" for column in taken]
+    table = table.drop(columns=taken)
     for column in (PLATE, WELL, SITE):
         if column not in table:
             raise DataError(

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from deepprofiler.config import Config
 from deepprofiler.profiling.chain import NORMALIZERS
-from deepprofiler.stages.evaluations import EVALUATIONS, parameters
+from deepprofiler.profiling.parameters import defaults
+from deepprofiler.stages.evaluations import EVALUATIONS
 
 PAGE = Path(__file__).with_name("config.md")
 
@@ -166,7 +167,9 @@ def _steps() -> Iterator[str]:
 def _evaluations() -> Iterator[str]:
     """Row of each evaluation: name, parameters with defaults, what it tells, what it needs."""
     for name, evaluation in EVALUATIONS.items():
-        params = [f"`{key}` ({_shown(value)})" for key, value in parameters(evaluation).items()]
+        params = [
+            f"`{key}` ({_shown(value)})" for key, value in defaults(evaluation.compute).items()
+        ]
         needs = ["treatment", *evaluation.needs, *(["two batches"] if evaluation.batches else [])]
         yield f"| `{name}` | {', '.join(params) or 'none'} | {TELLS[name]} | {', '.join(needs)} |\n"
 

@@ -111,7 +111,11 @@ class MadeFeatures:
             writer.writerows(rows)
 
     def write_config(self, **settings: object) -> None:
-        config = {"dataset": {"channels": ["DNA"]}, "analyze": SETTINGS | self.settings | settings}
+        config = {
+            "dataset": {"channels": ["DNA"]},
+            "crops": {"size": 64},
+            "analyze": SETTINGS | self.settings | settings,
+        }
         path = self.root / "inputs" / "config" / "config.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(config))

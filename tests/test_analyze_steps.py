@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,15 @@ import pytest
 from command import command
 from made_features import MadeFeatures
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.features import read_well, write_well
 from deepprofiler.metadata import FLAG
-from deepprofiler.profiling import Profiles
+from deepprofiler.profiling import Chain, Profiles
+from deepprofiler.profiling.chain import make_chain
 from deepprofiler.stages.aggregated import read_aggregated, write_aggregated
 from deepprofiler.stages.analyze import analyze
+from deepprofiler.stages.check import check
+from deepprofiler.stages.run import run
 from deepprofiler.stages.wells import gather
 
 LAYERS = {"conv4a": 5, "pool5": 3}
@@ -106,8 +112,13 @@ def test_what_was_made_otherwise_is_made_anew(made: MadeFeatures) -> None:
     assert "newer averages of wells than normalized ones: normalizing first" in text
     made.write_index([row | {"Metadata_Mechanism": "m"} for row in made.rows])
     assert "the index changed after wells were aggregated" in steps(made, "evaluate")
+    # As a copy does that keeps the times of files.
+    path = made.project.well_path("P1", "A01")
+    time = path.stat().st_mtime_ns - 10**12
+    os.utime(path, ns=(time, time))
+    assert "the features changed after wells were aggregated" in steps(made, "evaluate")
     made.write_features(digest="1")
-    assert "there are newer features than the averages of wells" in steps(made, "evaluate")
+    assert "the features changed after wells were aggregated" in steps(made, "evaluate")
     made.project.profiles_path("wells.parquet").unlink()
     assert "normalized wells cannot be read" in steps(made, "evaluate")
     path = made.project.profiles_path("aggregate.npz")
@@ -197,3 +208,160 @@ def test_the_report_alone(made: MadeFeatures, monkeypatch: pytest.MonkeyPatch) -
     # Read from its file, the normalization does what it did.
     again = done.chain.transform(gathered.wells).features
     np.testing.assert_array_equal(again, before.features)
+
+
+def test_an_interrupted_normalization_is_done_again(
+    made: MadeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wells of one fit and steps of another are never taken together."""
+    made.write_config(evaluate=["nsc"])
+    steps(made, "normalize")
+    made.write_config(evaluate=["nsc"], normalize=["standardize"])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Chain, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            analyze(made.project, steps=["normalize"])
+    made.write_config(evaluate=["nsc"])
+    assert "wells are not normalized yet: normalizing first" in steps(made, "evaluate")
+
+
+def test_features_of_other_crops_are_refused(made: MadeFeatures) -> None:
+    path = made.project.well_path("P2", "A03")
+    well = read_well(path)
+    for change, said in (
+        ({"crop_size": 96}, "A03.h5 was made of crops of 96 pixels"),
+        ({"rescale": "none"}, "rescaled by none"),
+        ({"channels": ("ER",)}, "channels ER; plate P1 well A01 of .* channels DNA"),
+    ):
+        write_well(path, replace(well, origin=replace(well.origin, **change)))
+        with pytest.raises(DataError, match=said):
+            analyze(made.project)
+    write_well(path, well)
+    config = made.root / "inputs/config/config.yaml"
+    config.write_text(config.read_text().replace("size: 64", "size: 96"))
+    with pytest.raises(DataError, match=r"were made of crops of 64 .* asks for crops of 96"):
+        analyze(made.project)
+
+
+def test_sites_that_left_the_index_take_no_part(made: MadeFeatures) -> None:
+    steps(made, "aggregate")
+    gone = [
+        row
+        for row in made.rows
+        if (row["Metadata_Plate"], row["Metadata_Well"], row["Metadata_Site"]) != ("P1", "A02", "2")
+    ]
+    made.write_index(gone)
+    text = steps(made, "evaluate")
+    assert "aggregating first" in text
+    assert "cells of 1 site(s) that the index does not have took no part" in text
+    wells = Profiles.read(made.project.profiles_path("wells-unnormalized.parquet"))
+    assert wells.values("Metadata_Cell_Count")[:3].tolist() == [20, 10, 20]
+    cells = read_well(made.project.well_path("P1", "A02"))
+    own = cells.features[(cells.cells["site"] == "1").to_numpy()]
+    np.testing.assert_allclose(wells.features[1], own.mean(axis=0), rtol=1e-6)
+    sample = Profiles.read(made.project.profiles_path("cells.parquet")).metadata
+    assert set(sample.loc[sample["Metadata_Well"] == "A02", "Metadata_Site"]) >= {"1"}
+    one = sample[(sample["Metadata_Well"] == "A02") & (sample["Metadata_Plate"] == "P1")]
+    assert set(one["Metadata_Site"]) == {"1"}
+
+
+def test_wells_without_a_treatment_are_no_treatment(made: MadeFeatures) -> None:
+    """Counted, and neither a profile nor anybody's neighbour."""
+    rows = [
+        row | {"Metadata_Treatment": "", "Metadata_Compound": "", "Metadata_Mechanism": ""}
+        if row["Metadata_Well"] in ("A03", "A04")
+        else row
+        for row in made.rows
+    ]
+    made.write_index(rows)
+    made.write_config(evaluate=["nsc", "percent-replicating", "replicate-accuracy"])
+    text = steps(made, "evaluate")
+    assert "4 well(s) with a blank treatment are in no treatment's profile" in text
+    treatments = Profiles.read(made.project.profiles_path("treatments.parquet"))
+    assert len(treatments) == 11
+    assert "" not in treatments.values("Metadata_Treatment")
+    near = pd.read_csv(made.project.profiles_path("neighbours.csv"), keep_default_na=False)
+    assert "" not in {*near["treatment"], *near["neighbour"]}
+    scores = pd.read_csv(made.project.profiles_path("scores.csv")).set_index("metric")
+    learned = scores[scores["method"] == "the learned profile"]
+    assert learned.loc["percent replicating", "n"] == 10
+    assert learned.loc["replicate accuracy", ["n", "left_out"]].tolist() == [20, 4]
+
+
+def test_a_blank_compound_is_not_one_compound(made: MadeFeatures) -> None:
+    made.write_index([row | {"Metadata_Compound": ""} for row in made.rows])
+    made.write_config(evaluate=["nsc"])
+    steps(made, "evaluate")
+    scores = pd.read_csv(made.project.profiles_path("scores.csv"))
+    assert scores.loc[0, ["n", "left_out"]].tolist() == [12, 0]
+
+
+def test_controls_alone_make_a_report(made: MadeFeatures) -> None:
+    made.write_index([row for row in made.rows if row["Metadata_Control"]])
+    made.write_config(report=True, evaluate=None)
+    outcome = analyze(made.project)
+    assert outcome.exit_code == 0
+    assert made.project.report_path.exists()
+
+
+def test_what_an_earlier_analysis_left_is_removed(made: MadeFeatures) -> None:
+    made.write_config(report=True)
+    analyze(made.project)
+    profiles, report = made.project.profiles_folder, made.project.report_folder
+    assert (profiles / "neighbours.csv").exists()
+    assert (report / "confusion-nsc.svg").exists()
+    (report / "mine.csv").write_text("a\n1\n")
+    names = ("Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism")
+    made.write_index([{k: v for k, v in row.items() if k not in names} for row in made.rows])
+    analyze(made.project)
+    assert not (profiles / "neighbours.csv").exists()
+    assert not (profiles / "treatments.parquet").exists()
+    assert not list(report.glob("confusion*"))
+    assert (report / "mine.csv").exists()
+    assert (report / "map-wells.png").exists()
+
+
+def test_one_feature_that_rules_is_told(
+    made: MadeFeatures, caplog: pytest.LogCaptureFixture
+) -> None:
+    made.write_config(normalize=[], evaluate=["nsc"])
+    for path in made.root.glob("outputs/results/features/*/*.h5"):
+        well = read_well(path)
+        well.features[:, 1] *= 100
+        write_well(path, well)
+    analyze(made.project)
+    assert "conv4a_1 makes up 100 % of the length of the normalized profiles" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normalize": ["tvnn"]}, "no normalizer tvnn; nearest is `tvn`"),
+        ({"normalize": [{"name": "harmony", "params": {"batch": None}}]}, "harmony: batch: input"),
+        ({"normalize": [{"name": "harmony", "params": {"clusters": 2.5}}]}, "clusters: .* 2.5"),
+        ({"normalize": [{"name": "tvn", "params": {"batch": ["a"]}}]}, r"tvn: batch: .*\['a'\]"),
+        ({"normalize": [{"name": "cell-count", "params": {"count": None}}]}, "cell-count: count"),
+        ({"normalize": [{"name": "well-position", "params": {"well": 3}}]}, "well: .*found 3"),
+        ({"evaluate": [{"name": "k-nn", "params": {"k": 2.5}}]}, "k-nn: k: .*found 2.5"),
+        ({"evaluate": [{"name": "precision-recall", "params": {"k": "x"}}]}, "k: .*found 'x'"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_done(
+    made: MadeFeatures, settings: dict[str, object], message: str
+) -> None:
+    made.write_config(**settings)
+    for stage in (analyze, run):
+        with pytest.raises(ConfigError, match=message):
+            stage(made.project)
+    assert not made.project.profiles_folder.exists()
+    text = "\n".join(check(made.project).lines())
+    assert re.search(f"problem: analyze: .*{message}", text)
+
+
+def test_steps_draw_by_the_seed_of_the_config() -> None:
+    chain = make_chain([("harmony", {})], plate="Metadata_Plate", batch="Metadata_Plate", seed=7)
+    assert chain.steps[0].params()["seed"] == 7

@@ -32,7 +32,11 @@ def screen(
     index.parent.mkdir(parents=True)
     wells.assign(Metadata_Site="1", DNA="none.tif").to_csv(index, index=False)
     settings = {"min_cells": 3, "baselines": False, "report": False, "normalize": []} | asked
-    config = {"dataset": {"channels": ["DNA"], "columns": columns or {}}, "analyze": settings}
+    config = {
+        "dataset": {"channels": ["DNA"], "columns": columns or {}},
+        "crops": {"size": 64},
+        "analyze": settings,
+    }
     path = root / "inputs" / "config" / "config.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(config))
@@ -41,7 +45,8 @@ def screen(
     names = [f"f{i + 1}" for i in range(size)]
     for (plate, well), profile in zip(wells[[PLATE, WELL]].to_numpy(), features, strict=True):
         cells = np.tile(profile, (CELLS, 1))
-        write_cells(project.well_path(plate, well), cells, names, {"conv4a": [0, size]})
+        path, sites = project.well_path(plate, well), np.repeat("1", CELLS)
+        write_cells(path, cells, names, {"conv4a": [0, size]}, sites=sites)
     return project
 
 
@@ -210,7 +215,7 @@ def test_no_allowed_partner(tmp_path: Path) -> None:
     project = screen(tmp_path / "a", wells, features, evaluate=rule)
     said = "2 of 6 profiles (1 of 3 treatments) have no allowed partner, left out: T2"
     assert said in analyze(project).text
-    found = table(project, "scores.csv").set_index("metric").loc["replicate accuracy"].iloc[0]
+    found = table(project, "scores.csv").set_index("metric").loc["replicate accuracy"]
     assert (found["n"], found["left_out"]) == (4, 2)
     misspelt = {"compound": "Metadata_Tretment"}
     project = screen(tmp_path / "b", wells, features, columns=misspelt, evaluate=rule)
@@ -255,7 +260,7 @@ def test_negatives_are_named(tmp_path: Path) -> None:
         )
         analyze(project)
         scores = table(project, "scores.csv").set_index("metric")
-        found[negatives] = scores.loc["mAP of replicates"].iloc[0]
+        found[negatives] = scores.loc["mAP of replicates"]
     assert found["controls"]["value"] == pytest.approx(1.0)
     # The second well of T1 has its replicate first: (0.5 + 1) / 2.
     assert found["others"]["value"] == pytest.approx(0.75)

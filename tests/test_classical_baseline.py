@@ -135,10 +135,10 @@ def test_what_cannot_be_used_stops_early(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=r"nothing\.csv: none .* it has P9 A01, we have P1 A01"):
         analyze(Project(tmp_path, cores=1))
     text = "\n".join(check(Project(tmp_path, cores=1)).lines())
-    assert "problem: classical features: none of its 1 rows is one of ours" in text
+    assert "nothing.csv: none of its 1 rows is one of ours" in text
     (tmp_path / "nothing.csv").write_text("Metadata_Plate,Metadata_Well,f\nP1,A01,1\n")
     text = "\n".join(check(Project(tmp_path, cores=1)).lines())
-    assert "classical features of nothing.csv: 1 for 1 of 12 wells" in text
+    assert "classical features: 1 in nothing.csv, of 1 of 12 wells" in text
     (tmp_path / "nothing.csv").write_text("Metadata_Plate,f\nP1,1\n")
     with pytest.raises(DataError, match="no column Metadata_Well"):
         analyze(Project(tmp_path, cores=1))

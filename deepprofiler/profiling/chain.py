@@ -15,6 +15,7 @@ from deepprofiler.profiling.joint import Harmony, RankNormal
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.normalize import Robust, Standardize
 from deepprofiler.profiling.normalizer import Normalizer
+from deepprofiler.profiling.parameters import checked, defaults
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.saved import read_steps, write_steps
 from deepprofiler.profiling.sphering import Sphering
@@ -123,6 +124,7 @@ def make_chain(
     batch: str,
     well: str | None = None,
     count: str | None = None,
+    seed: int = 0,
 ) -> Chain:
     """Build a chain from names and parameters, as a config gives them.
 
@@ -132,13 +134,15 @@ def make_chain(
         Names of :data:`NORMALIZERS` and their parameters.
     plate, batch, well, count : str
         Columns of metadata, given to the steps that take them; the last two may be unknown.
+    seed : int
+        Given to the steps that draw at random.
 
     Raises
     ------
     ConfigError
         A name or a parameter does not exist, or a parameter's value cannot be used.
     """
-    columns = {"plate": plate, "batch": batch, "well": well, "count": count}
+    shared = {"plate": plate, "batch": batch, "well": well, "count": count, "seed": seed}
     made = []
     for name, params in steps:
         if name not in NORMALIZERS:
@@ -146,13 +150,14 @@ def make_chain(
                 f"no normalizer {name}{nearest(name, NORMALIZERS)}; there are "
                 f"{', '.join(NORMALIZERS)}"
             )
-        known = inspect.signature(NORMALIZERS[name]).parameters
-        unknown = [key for key in params if key not in known]
-        if unknown:
-            raise ConfigError(f"{name} has no parameter {unknown[0]}; it has: {', '.join(known)}")
-        given = {key: value for key, value in columns.items() if key in known and value is not None}
+        known = defaults(NORMALIZERS[name])
+        given = {key: value for key, value in shared.items() if key in known and value is not None}
+        given |= checked(NORMALIZERS[name], params, name)
+        for key, default in known.items():
+            if default is inspect.Parameter.empty and key not in given:
+                raise ConfigError(f"{name} needs a value for {key}")
         try:
-            made.append(NORMALIZERS[name](**{**given, **params}))
-        except (TypeError, ValueError) as error:
+            made.append(NORMALIZERS[name](**given))
+        except ValueError as error:
             raise ConfigError(f"{name}: {error}") from None
     return Chain(made)

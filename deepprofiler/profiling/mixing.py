@@ -42,8 +42,8 @@ def silhouette(
     Returns
     -------
     Measure
-        A group of one profile has silhouette 0, as in scikit-learn, and is counted in a note. The
-        silhouette grows with the number of profiles squared.
+        A group of one profile has silhouette 0, as in scikit-learn, and is counted in a note. Its
+        time grows with the number of profiles squared.
 
     Raises
     ------

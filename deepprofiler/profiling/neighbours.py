@@ -126,7 +126,7 @@ def nearest_profiles(
     ----------
     profiles : Profiles
     name : str
-        Column that names a profile, such as the treatment.
+        Column that names a profile, such as the treatment; without a name it takes no part.
     controls : ndarray of bool, (n,), or None
         Negative controls; neither listed nor anybody's neighbour.
     differ : sequence of str
@@ -148,7 +148,7 @@ def nearest_profiles(
     DataError
         See :class:`Similarity`; or a column is missing.
     """
-    rows = treated(profiles, controls)
+    _, rows = labelled(profiles, name, controls)
     similarity = Similarity(profiles, rows, metric)
     keys = [codes_of(profiles, column)[0] for column in differ]
     found = []

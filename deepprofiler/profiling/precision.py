@@ -87,11 +87,15 @@ def precision_recall(
     first = table.groupby("unit", sort=False)["row"].first().astype(int).to_numpy()
     clusters = profiles.values(compound)[first]
     total = len(set(profiles.values(treatment)[treated(profiles, controls)]))
-    notes = []
-    if total > len(units):
-        notes.append(
-            f"{total - len(units)} of {total} {spoken(treatment)}s have no allowed partner"
+    known = len(set(profiles.values(treatment)[rows]))
+    notes = [
+        f"{missing} of {total} {spoken(treatment)}s have no {what}, left out"
+        for missing, what in (
+            (total - known, spoken(mechanism)),
+            (known - len(units), "allowed partner"),
         )
+        if missing
+    ]
     made = [
         Measure(
             name=f"{what} at {k}",

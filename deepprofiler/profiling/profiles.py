@@ -177,7 +177,11 @@ class Profiles:
                     f"column {name} holds {frame[name].dtype}, not numbers: features are numbers; "
                     f"name it {PREFIX}{name} if it describes the profiles"
                 )
-        return cls(frame[metadata], frame[names].to_numpy(), names)
+        features = frame[names].to_numpy()
+        if features.dtype == object:
+            # Integers that may be missing.
+            features = frame[names].to_numpy(dtype=np.float64, na_value=np.nan)
+        return cls(frame[metadata], features, names)
 
     @classmethod
     def concat(cls, parts: Sequence[Profiles]) -> Profiles:

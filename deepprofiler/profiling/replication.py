@@ -9,7 +9,7 @@ import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.measure import Measure
-from deepprofiler.profiling.neighbours import Metric, Similarity, codes_of, treated
+from deepprofiler.profiling.neighbours import Metric, Similarity, codes_of, labelled
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
 from deepprofiler.profiling.tables import spoken
@@ -57,7 +57,7 @@ def percent_replicating(
     profiles : Profiles
         One row per well.
     treatment : str
-        Column of metadata; wells of one value are replicates.
+        Column of metadata; wells of one value are replicates. Wells without one take no part.
     controls : ndarray of bool, (n,), or None
         Negative controls; they take no part.
     compound : str, optional
@@ -81,8 +81,10 @@ def percent_replicating(
     """
     if not 0 < percentile < 100:
         raise ValueError(f"percentile={percentile}; choose above 0 and below 100")
-    codes, labels = codes_of(profiles, treatment)
-    rows = treated(profiles, controls)
+    if times < 1:
+        raise ValueError(f"times={times}; a null needs at least one draw")
+    labels = codes_of(profiles, treatment)[1]
+    codes, rows = labelled(profiles, treatment, controls)
     similarity = Similarity(profiles, rows, metric)
     groups = [rows[codes[rows] == code] for code in np.unique(codes[rows])]
     sizes = [len(group) for group in groups]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from deepprofiler.profiling.neighbours import (
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.random_ranking import EXACT, RandomOrders
 from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
+from deepprofiler.profiling.tables import spoken
 
 Negatives = Literal["others", "controls", "both"]
 
@@ -114,7 +115,7 @@ class AveragePrecision(Measure):
             name=f"{self.name}, share with corrected p < 0.05",
             value=float(found.mean()),
             n=len(found),
-            total=len({*self.labels["label"], *self.left_out["label"]}),
+            total=len({*self.labels["label"], *self.left_out["label"]} - {""}),
             unit="labels",
             chance=None,
             exact=clopper_pearson(found.sum(), len(found)),
@@ -206,13 +207,17 @@ def mean_average_precision(
     labelled[treated(profiles, controls)] = True
     is_control = ~labelled
     labelled &= ~blank(labels)[codes]
-    asked = np.flatnonzero(labelled & _mask(queries, len(profiles)))
+    may_ask = _mask(queries, len(profiles))
+    asked = np.flatnonzero(labelled & may_ask)
+    unlabelled = np.flatnonzero(may_ask & ~labelled & ~is_control)
     ranked = labelled | is_control if negatives != "others" else labelled
     ranked = np.flatnonzero(ranked & _mask(candidates, len(profiles)))
     similarity = Similarity(profiles, np.union1d(asked, ranked), metric)
     negative = is_control if negatives == "controls" else np.ones(len(profiles), bool)
 
-    found, left_out = [], []
+    found: list[tuple[Any, ...]] = []
+    left_out = [(row, "", f"no {spoken(label)}") for row in unlabelled]
+    chances: dict[tuple[int, int], float] = {}
     for block, allowed in allowed_blocks(asked, ranked, keys):
         same = (codes[block][:, None] == codes[ranked][None]) & labelled[ranked]
         scores = similarity.block(block, ranked)
@@ -226,7 +231,9 @@ def mean_average_precision(
                 continue
             of = positive[query][entered[query]]
             precision = average_precision(scores[query][entered[query]], of)
-            chance = average_precision(np.zeros(total), of)
+            if (mine, total) not in chances:
+                chances[mine, total] = average_precision(np.zeros(total), of)
+            chance = chances[mine, total]
             found.append((row, labels[codes[row]], mine, total, precision, chance))
     if not found:
         raise DataError(
@@ -241,17 +248,17 @@ def mean_average_precision(
     meaning = {"others": "profiles of other labels", "controls": "negative controls"}
     against = meaning.get(negatives, "profiles of other labels and negative controls")
     notes = [f"negatives: {against}"]
-    notes += [
-        f"{len(group)} of {len(asked)} queries have {reason}, left out: "
-        f"{', '.join(map(str, group['label'].unique()[:5]))}"
-        for reason, group in dropped.groupby("reason", sort=True)
-    ]
+    every = len(asked) + len(unlabelled)
+    for reason, group in dropped.groupby("reason", sort=True):
+        names = [name for name in group["label"].unique() if name][:5]
+        which = f": {', '.join(map(str, names))}" if names else ""
+        notes.append(f"{len(group)} of {every} queries have {reason}, left out{which}")
     precisions = table["average_precision"].to_numpy()
     return AveragePrecision(
         name=name,
         value=float(precisions.mean()),
         n=len(table),
-        total=len(asked),
+        total=every,
         unit="profiles",
         chance=float(table["chance"].mean()),
         exact=None,

@@ -20,6 +20,8 @@ Unit = Literal["cells", "wells"]
 # Weights that held-out likelihood chooses among, and the parts that are held out in turn.
 WEIGHTS = np.linspace(0.01, 1, 100)
 FOLDS = 5
+# As a share of the mean variance: what lies below is rounding noise.
+NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -206,9 +208,14 @@ class OnControls(Affine):
         self.group_, self.left_out_ = self.batch, {}
         return reference
 
+    @property
+    def _unshrunk(self) -> bool:
+        """Whether so little is added to a covariance that rounding takes it away."""
+        return not isinstance(self.shrinkage, str) and self.shrinkage < NEGLIGIBLE
+
     def _check_size(self, moments: Moments, unit: str, where: str) -> int:
         """Return how many controls a reference needs. Raises DataError for fewer than 2."""
-        needed = 2 if self.shrinkage != 0 else len(moments.mean) + 1
+        needed = len(moments.mean) + 1 if self._unshrunk else 2
         if moments.n < 2:
             raise DataError(
                 f"{self.name}: {where} has {moments.n} control {unit} and needs at least {needed}; "
@@ -220,7 +227,7 @@ class OnControls(Affine):
         """Rank of a reference, if it is enough to invert its covariance as configured."""
         needed = self._check_size(moments, unit, where)
         size, rank = len(moments.mean), moments.rank
-        if self.shrinkage == 0 and rank < size:
+        if self._unshrunk and rank < size:
             raise DataError(
                 f"{self.name}: without shrinkage the covariance of {where} cannot be inverted: "
                 f"rank {rank} of {size} features from {moments.n} control {unit}; choose shrinkage "

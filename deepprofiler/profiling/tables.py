@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def read_table(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
         if kind == ".parquet":
             return _read_parquet(path)
         return _read_h5ad(path) if kind == ".h5ad" else _read_csv(path, numeric)
-    except (OSError, ValueError, DataError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, DataError) as error:
         raise DataError(f"{path}: {error}") from None
 
 

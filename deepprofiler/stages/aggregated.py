@@ -11,7 +11,7 @@ import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.features import Origin
-from deepprofiler.files import replacing
+from deepprofiler.files import replacing, values_digest
 from deepprofiler.metadata import COUNT, FLAG, PLATE, WELL
 from deepprofiler.profiling.moments import CellMoments, Moments
 from deepprofiler.profiling.profiles import Profiles
@@ -19,7 +19,7 @@ from deepprofiler.project import Project
 from deepprofiler.stages.wells import Gathered
 
 FORMAT = "deepprofiler aggregate"
-VERSION = 1
+VERSION = 2
 _WELLS, _COUNTS, _SAMPLE = "wells-unnormalized.parquet", "counts.csv", "cells.parquet"
 #: Written last, so that it stands for all of them.
 AGGREGATE = "aggregate.npz"
@@ -49,10 +49,12 @@ def write_aggregated(project: Project, gathered: Gathered) -> None:
         "origin": gathered.origin.to_text(),
         "failed_sites": gathered.failed_sites,
         "not_finite": gathered.not_finite,
+        "unknown_sites": gathered.unknown_sites,
         "groups": groups,
     }
     with replacing(project.profiles_path(AGGREGATE)) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+        files = _files(project)
+        np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), files=files, **arrays)
 
 
 def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
@@ -67,11 +69,6 @@ def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
     path = project.profiles_path(AGGREGATE)
     if not path.exists():
         return None, "wells are not aggregated yet"
-    made = path.stat().st_mtime_ns
-    features = [project.well_path(well.plate, well.well) for well in project.index.wells()]
-    # Features may have been moved away: averages are all that is needed then.
-    if any(file.exists() and file.stat().st_mtime_ns > made for file in features):
-        return None, "there are newer features than the averages of wells"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
@@ -83,6 +80,10 @@ def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
             counts = _read_counts(project)
             if not _same_wells(project, counts):
                 return None, "the index changed after wells were aggregated"
+            files = _files(project)
+            # Features may have been moved away: averages are all that is needed then.
+            if (files != stored["files"])[files[:, 0] >= 0].any():
+                return None, "the features changed after wells were aggregated"
             return Gathered(
                 wells=Profiles.read(project.profiles_path(_WELLS)),
                 counts=counts,
@@ -91,9 +92,22 @@ def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
                 origin=origin,
                 failed_sites=about["failed_sites"],
                 not_finite=about["not_finite"],
+                unknown_sites=about["unknown_sites"],
             ), ""
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, DataError) as error:
         return None, f"the averages of wells cannot be read ({error})"
+
+
+def _files(project: Project) -> np.ndarray:
+    """Size and time of each well file of the index, (wells, 2) int64; -1 where there is none."""
+    found = []
+    for well in project.index.wells():
+        try:
+            file = project.well_path(well.plate, well.well).stat()
+            found.append((file.st_size, file.st_mtime_ns))
+        except FileNotFoundError:
+            found.append((-1, -1))
+    return np.array(found, np.int64)
 
 
 def _settings(project: Project) -> dict[str, Any]:
@@ -103,6 +117,8 @@ def _settings(project: Project) -> dict[str, Any]:
         "aggregate": config.analyze.aggregate,
         "min_cells": config.analyze.min_cells,
         "seed": config.dataset.seed,
+        "crops": config.crops.model_dump(mode="json"),
+        "sites": values_digest([[s.plate, s.well, s.site] for s in project.index.sites]),
         "batch": roles["batch"],
         "control": [roles.get("control"), project.index.control],
     }

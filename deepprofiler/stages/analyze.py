@@ -6,13 +6,10 @@ from collections.abc import Iterable
 
 from deepprofiler.errors import ConfigError, nearest
 from deepprofiler.metadata import FLAG
-from deepprofiler.profiling.embed import require_umap
 from deepprofiler.project import Project
 from deepprofiler.stages.aggregated import read_aggregated, write_aggregated
 from deepprofiler.stages.baselines import baselines, classical
-from deepprofiler.stages.classical import require_classical
 from deepprofiler.stages.corrections import corrections
-from deepprofiler.stages.evaluations import choose
 from deepprofiler.stages.layers import write_layers
 from deepprofiler.stages.normalization import (
     Normalized,
@@ -23,9 +20,10 @@ from deepprofiler.stages.normalization import (
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.profile import RANDOM, profile
 from deepprofiler.stages.report import write_report
+from deepprofiler.stages.requirements import require_analysis
 from deepprofiler.stages.score_tables import write_scores
 from deepprofiler.stages.scores import Scores, score
-from deepprofiler.stages.screen import Screen
+from deepprofiler.stages.screen import Screen, unnamed
 from deepprofiler.stages.wells import Gathered, gather, main_layer
 
 STEPS = ("aggregate", "normalize", "evaluate", "report")
@@ -56,10 +54,7 @@ def analyze(project: Project, *, steps: Iterable[str] | None = None) -> Outcome:
     """
     settings = project.config.analyze
     asked = _asked(steps, report=settings.report)
-    require_classical(project)
-    if "report" in asked and settings.embedding == "umap":
-        require_umap()
-    choose(settings.evaluate or ())  # Refuses what does not exist before anything is computed.
+    require_analysis(project, report="report" in asked)
     outcome = Outcome("analyze", then=_then(project, asked))
     everything = _aggregated(project, outcome, again="aggregate" in asked)
     if asked == ["aggregate"]:
@@ -119,6 +114,10 @@ def _aggregated(project: Project, outcome: Outcome, *, again: bool) -> Gathered:
         outcome.wrote.append(f"averages of {len(found.wells)} wells to {project.profiles_folder}")
     if found.not_finite:
         outcome.left_out["cells with features that are not finite"] = found.not_finite
+    if found.unknown_sites:
+        outcome.notes.append(
+            f"cells of {found.unknown_sites} site(s) that the index does not have took no part"
+        )
     if none := len(found.counts) - len(found.wells):
         outcome.notes.append(f"{none} well(s) without cells are in counts.csv only")
     if few := int(found.wells.values(FLAG).sum()):
@@ -142,6 +141,8 @@ def _normalized(
         found = normalize(project, gathered)
         outcome.wrote.append(f"{len(found.wells)} normalized wells to {project.profiles_folder}")
     write_treatments(project, found.wells)
+    if project.index.has("treatment") and (n := int(unnamed(project.index, found.wells).sum())):
+        outcome.notes.append(f"{n} well(s) with a blank treatment are in no treatment's profile")
     if lost := len(gathered.wells) - len(found.wells):
         outcome.notes.append(
             f"{lost} well(s) cannot be normalized, and are only in wells-unnormalized.parquet: "
@@ -156,7 +157,7 @@ def _evaluated(
 ) -> tuple[list[Scores], dict[str, Scores]]:
     """Score the profile, its baselines and other corrections, and write what came of it."""
     settings = project.config.analyze
-    untrained = project.config.profile.checkpoint == RANDOM
+    untrained = gathered.origin.checkpoint.startswith(RANDOM)
     methods = [
         score(
             project,

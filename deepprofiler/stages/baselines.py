@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deepprofiler.errors import DataError
 from deepprofiler.project import Project
 from deepprofiler.stages.classical import classical_wells
-from deepprofiler.stages.normalization import Normalized, fit_chain
+from deepprofiler.stages.normalization import Normalized, configured_steps, fit_chain
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.profile import profile
 from deepprofiler.stages.scores import Scores, count_scores, score, shuffled_scores
@@ -36,7 +36,8 @@ def baselines(
         (layer,) = gathered.origin.layers
         random = gather(project, name).of_layer(layer)
         if random.origin.digest != gathered.origin.digest:
-            chain = fit_chain(project, random.wells, random.cells)
+            steps = configured_steps(project, gathered.wells)
+            chain = fit_chain(project, random.wells, random.cells, steps)
             yield score(
                 project,
                 chain.transform(random.wells.subset(chain.covers(random.wells))),
@@ -60,7 +61,7 @@ def classical(project: Project, gathered: Gathered, outcome: Outcome) -> Iterato
         return
     try:
         # Of another program's cells there are no moments: all is fitted on wells.
-        chain = fit_chain(project, found, None)
+        chain = fit_chain(project, found, None, configured_steps(project, gathered.wells))
     except DataError as error:
         outcome.notes.append(f"no baseline of classical features: {error}")
         return

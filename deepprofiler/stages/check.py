@@ -11,16 +11,13 @@ import numpy as np
 
 from deepprofiler.errors import DataError, DeepProfilerError
 from deepprofiler.imaging.read import ImageFile, inspect, read_site
-from deepprofiler.metadata import PLATE, WELL, Index, Site
+from deepprofiler.metadata import Index, Site
 from deepprofiler.parallel import ordered_map
-from deepprofiler.profiling.join import join
-from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.splits import training_labels
-from deepprofiler.stages.classical import require_classical
-from deepprofiler.stages.measure_cells import NAME as MEASURED
 from deepprofiler.stages.outcome import Outcome
+from deepprofiler.stages.requirements import require_analysis
 from deepprofiler.stages.sites import explain, read_cells
 
 # A minimum above half of the maximum is a pedestal: dividing by an illumination function would
@@ -74,7 +71,7 @@ def check(project: Project) -> Outcome:
     _tell_images(project, planes, findings)
     _tell_locations(project, planes, findings)
     _tell_labels(project, findings)
-    _tell_classical(project, findings)
+    _tell_analysis(project, findings)
     lines = [
         *(f"problem: {line}" for line in findings.problems),
         *(f"warning: {line}" for line in findings.warnings),
@@ -241,24 +238,12 @@ def _tell_labels(project: Project, findings: _Findings) -> None:
     )
 
 
-def _tell_classical(project: Project, findings: _Findings) -> None:
-    """Look at the table that ``analyze`` would compare with."""
-    source = project.config.analyze.classical
-    if source is None:
-        return
+def _tell_analysis(project: Project, findings: _Findings) -> None:
+    """Tell whether ``analyze`` can do what the config asks for."""
     try:
-        require_classical(project)
-        if source == MEASURED:
-            return
-        table = Profiles.read(project.named_path(source))
-        ours = project.index.well_table()[[PLATE, WELL]]
-        wells = Profiles(ours, np.zeros((len(ours), 1)), ["none"])
-        missing = len(join(wells, table, [PLATE, WELL]).missing)
+        findings.facts += require_analysis(project, report=project.config.analyze.report)
     except DeepProfilerError as error:
-        findings.problems.append(f"classical features: {error}")
-        return
-    found = f"{len(ours) - missing} of {len(ours)} wells"
-    findings.facts.append(f"classical features of {source}: {len(table.names)} for {found}")
+        findings.problems.append(f"analyze: {error}")
 
 
 def _listing(counts: Iterable[tuple[str, int]]) -> str:

@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
-from deepprofiler.imaging.classical import require_cp_measure
+from deepprofiler.imaging.classical import CP_MEASURE
 from deepprofiler.metadata import PLATE, WELL
 from deepprofiler.profiling.join import join, without_undefined
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
-from deepprofiler.stages.measure_cells import NAME, measure_cells
-from deepprofiler.stages.outcome import Outcome
+from deepprofiler.stages.measure_cells import measure_cells
+from deepprofiler.stages.outcome import Failures, Outcome
 from deepprofiler.stages.wells import with_enough_cells
 
 # So many rows and features are named in a note.
 _NAMED = 5
-
-
-def require_classical(project: Project) -> None:
-    """Refuse ``analyze.classical`` before anything is computed, if it cannot be used.
-
-    Raises
-    ------
-    ConfigError
-        It names a file that does not exist, or the package cp-measure is not installed.
-    """
-    source = project.config.analyze.classical
-    if source == NAME:
-        require_cp_measure()
-    elif source is not None and not project.named_path(source).is_file():
-        raise ConfigError(
-            f"analyze.classical names {source}: {project.named_path(source)} does not exist; give "
-            f"{NAME}, or a table from the project's folder on"
-        )
 
 
 def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Profiles | None:
@@ -61,17 +43,22 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
         The table cannot be read, has no plate and well, or no well of ours.
     """
     source = project.config.analyze.classical
+    left_out_path = project.profiles_path("classical-features-left-out.csv")
+    if source != CP_MEASURE:
+        # What it could not measure is no longer of interest.
+        Failures(project, "analyze").write()
     if source is None:
+        left_out_path.unlink(missing_ok=True)
         return None
     path = project.named_path(source)
-    theirs = measure_cells(project, outcome) if source == NAME else Profiles.read(path)
+    theirs = measure_cells(project, outcome) if source == CP_MEASURE else Profiles.read(path)
     try:
         joined = join(wells, theirs, [PLATE, WELL])
         found, left_out = without_undefined(with_enough_cells(joined.profiles))
     except DataError as error:
         raise DataError(f"classical features of {path.name}: {error}") from None
     table = pd.DataFrame(left_out.items(), columns=["feature", "reason"])
-    with replacing(project.profiles_path("classical-features-left-out.csv")) as temporary:
+    with replacing(left_out_path) as temporary:
         table.to_csv(temporary, index=False)
     for what, names in (
         ("well(s) that the index does not have with cells", joined.unknown),

@@ -39,15 +39,17 @@ def corrections(
         Names such as ``standardize + tvn`` to scores, in the order of a table; ``chosen`` itself
         among them.
     """
+    configured = configured_steps(project, gathered.wells)
     found = {
-        PLAIN: score(
+        PLAIN: chosen
+        if not configured
+        else score(
             project,
             done.before(gathered),
             name=PLAIN,
             about="the same wells as aggregated, without analyze.normalize",
         )
     }
-    configured = configured_steps(project, gathered.wells)
     if project.config.analyze.baselines:
         for names in _known(project, gathered, outcome):
             steps = tuple(Named(name=name) for name in names)
@@ -58,7 +60,7 @@ def corrections(
                 found[_name(steps)] = _scored(project, gathered, steps)
             except DataError as error:
                 outcome.notes.append(f"no comparison with {_name(steps)}: {error}")
-    if configured and all(chosen is not scores for scores in found.values()):
+    if all(chosen is not scores for scores in found.values()):
         # Of the same steps with other parameters, the config's stand for their name.
         name = _name(configured)
         found[f"{name}, as configured" if name in found else name] = chosen

@@ -52,6 +52,7 @@ class Drawings:
         self.gathered = gathered
         self.store, self.no_store = self._open_store()
         self._ranges: dict[str, np.ndarray] = {}
+        self._names: set[str] = set()
 
     def _open_store(self) -> tuple[CellStore | None, str]:
         """Open the exported crops; or say why the report shows none."""
@@ -218,11 +219,21 @@ class Drawings:
             small = len(labels) <= _HALF
             yield replace(drawn, half=small, folded=not small)
 
+    def remove_others(self) -> None:
+        """Remove the figures of an earlier report that were not drawn again."""
+        for png in self.project.report_folder.glob("*.png"):
+            figure = [png, png.with_suffix(".svg"), png.with_suffix(".csv")]
+            # What is not all three is no figure of ours.
+            if png.stem not in self._names and all(path.exists() for path in figure):
+                for path in figure:
+                    path.unlink()
+
     def picture(
         self, title: str, caption: str, figure: Figure, name: str, data: pd.DataFrame
     ) -> Picture:
         """Save a figure and its data."""
         saved = save(figure, self.project.report_folder, name, data)
+        self._names.add(name)
         # Drawings of pixels are smaller, and drawings of lines sharper, in their own format.
         image = saved.png if name.startswith(("montage", "illumination")) else saved.svg
         return Picture(title, caption, image, saved.data)

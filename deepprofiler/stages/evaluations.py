@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from deepprofiler.profiling.evaluate import (
 from deepprofiler.profiling.links import enrichment
 from deepprofiler.profiling.measure import Measure
 from deepprofiler.profiling.mixing import silhouette
+from deepprofiler.profiling.parameters import checked
 from deepprofiler.profiling.precision import precision_recall
 from deepprofiler.profiling.replication import percent_replicating
 from deepprofiler.profiling.retrieval import AveragePrecision, Negatives, mean_average_precision
@@ -250,36 +250,23 @@ def choose(named: Iterable[Named]) -> list[Evaluation]:
                 f"analyze.evaluate: no evaluation {name}{nearest(name, EVALUATIONS)}; there are "
                 f"{', '.join(EVALUATIONS)}"
             )
-        evaluation = EVALUATIONS[name]
-        known_params = parameters(evaluation)
-        wrong = [key for key in params if key not in known_params]
-        if wrong:
-            has = f"it has: {', '.join(known_params)}" if known_params else "it has none"
-            raise ConfigError(f"analyze.evaluate: {name} has no parameter {wrong[0]}; {has}")
-        chosen.append(replace(evaluation, compute=_with(evaluation.compute, name, params)))
+        evaluation, what = EVALUATIONS[name], f"analyze.evaluate: {name}"
+        params = checked(evaluation.compute, params, what)
+        chosen.append(replace(evaluation, compute=_with(evaluation.compute, what, params)))
     return chosen
 
 
 def _with(
-    compute: Callable[..., Sequence[Measure]], name: str, params: dict[str, Any]
+    compute: Callable[..., Sequence[Measure]], what: str, params: dict[str, Any]
 ) -> Callable[..., Sequence[Measure]]:
-    """Give parameters to a computation; what it cannot use is the config's fault."""
+    """Give parameters to a computation; a value out of range is the config's fault."""
     if not params:
         return compute
 
     def computed(screen: Screen) -> Sequence[Measure]:
         try:
             return compute(screen, **params)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"analyze.evaluate: {name}: {error}") from error
+        except ValueError as error:
+            raise ConfigError(f"{what}: {error}") from error
 
     return computed
-
-
-def parameters(evaluation: Evaluation) -> dict[str, Any]:
-    """Names of an evaluation's parameters and their defaults."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(evaluation.compute).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }

@@ -17,7 +17,7 @@ from deepprofiler.profiling.profiles import PREFIX, Profiles
 from deepprofiler.profiling.tables import spoken
 from deepprofiler.stages.drawings import Drawings
 from deepprofiler.stages.score_tables import neighbours
-from deepprofiler.stages.screen import Screen, treatments_of
+from deepprofiler.stages.screen import Screen, treatments_of, unnamed
 
 # Beyond it the page would grow too large, and a pair would be less than a pixel.
 _LARGEST_MATRIX = 600
@@ -43,7 +43,7 @@ def views(drawings: Drawings, screen: Screen, chain: Chain) -> Iterator[Points]:
     """
     index, gathered = drawings.index, drawings.gathered
     groups = [("wells", screen.wells)]
-    if index.has("treatment"):
+    if index.has("treatment") and not unnamed(index, screen.wells).all():
         groups.append(("treatments", treatments_of(screen.wells, index, screen.settings)))
     # A cell's count is that of its well: a step of the chain may need it.
     places = pd.MultiIndex.from_frame(gathered.sample.metadata[[PLATE, WELL]])
@@ -92,7 +92,7 @@ def similarities(drawings: Drawings, screen: Screen) -> Similarities | None:
     Similarities or None
         None where there are fewer than three treatments, more than 600, or one without an angle.
     """
-    if not screen.has("treatment"):
+    if not screen.has_treatments:
         return None
     profiles = screen.treatments
     if not 3 <= len(profiles) <= _LARGEST_MATRIX:
@@ -124,7 +124,7 @@ def similarities(drawings: Drawings, screen: Screen) -> Similarities | None:
 
 def unmapped(screen: Screen) -> tuple[str, ...]:
     """Say that there are too many treatments for :func:`similarities`, or nothing."""
-    n = len(screen.treatments) if screen.has("treatment") and len(screen.treated) else 0
+    n = len(screen.treatments) if screen.has_treatments else 0
     if n <= _LARGEST_MATRIX:
         return ()
     return (
@@ -135,7 +135,7 @@ def unmapped(screen: Screen) -> tuple[str, ...]:
 
 def nearest(screen: Screen) -> Neighbours | None:
     """Nearest treatments of other compounds, as in ``neighbours.csv``; None without any."""
-    if not screen.has("treatment"):
+    if not screen.has_treatments:
         return None
     rows = neighbours(screen)
     if not len(rows):

@@ -12,7 +12,7 @@ import pandas as pd
 from deepprofiler.errors import DataError
 from deepprofiler.features import Origin, WellFeatures, iterate, write_well
 from deepprofiler.files import file_digest, replacing, values_digest
-from deepprofiler.imaging.classical import measure_objects, require_cp_measure
+from deepprofiler.imaging.classical import CP_MEASURE, measure_objects, require_cp_measure
 from deepprofiler.imaging.read import inspect, read_labels
 from deepprofiler.imaging.segment import centers
 from deepprofiler.metadata import COUNT, PLATE, WELL, Site, Well
@@ -27,7 +27,6 @@ from deepprofiler.stages.outcome import LOG, Failures, Outcome
 from deepprofiler.stages.sites import SiteReader, correction_digest, explain
 from deepprofiler.stages.wells import finished_origin
 
-NAME = "cp-measure"
 # Folder beside the baseline of random weights.
 _BASELINE = "classical"
 
@@ -143,12 +142,12 @@ def _write(
         plate=well.plate,
         well=well.well,
         names=names,
-        layers={NAME: [0, len(names)]},
+        layers={CP_MEASURE: [0, len(names)]},
         channels=project.index.channels,
         crop_size=0,
         rescale="none",
-        checkpoint=NAME,
-        digest=version(NAME),
+        checkpoint=CP_MEASURE,
+        digest=version(CP_MEASURE),
         inputs=inputs,
         failed=failed,
         versions=versions(),
@@ -199,4 +198,4 @@ def _is_current(project: Project, well: Well, inputs: str) -> bool:
     origin = finished_origin(project.well_path(well.plate, well.well, _BASELINE))
     if origin is None:
         return False
-    return (origin.inputs, origin.digest, origin.failed) == (inputs, version(NAME), {})
+    return (origin.inputs, origin.digest, origin.failed) == (inputs, version(CP_MEASURE), {})

@@ -20,12 +20,14 @@ from deepprofiler.profiling.tables import spoken
 from deepprofiler.project import Project
 from deepprofiler.stages.aggregated import AGGREGATE
 from deepprofiler.stages.outcome import LOG
-from deepprofiler.stages.screen import negative_rows, treatments_of
+from deepprofiler.stages.screen import negative_rows, treatments_of, unnamed
 from deepprofiler.stages.wells import Gathered, with_enough_cells
 
 _WELLS, _CHAIN = "wells.parquet", "normalization.npz"
 # Control cells of a batch that have a covariance at all.
 _FEWEST = 2
+# Share of the squared length of all treated wells, in one of their features, that is said.
+_RULES = 0.5
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def normalize(project: Project, gathered: Gathered) -> Normalized:
     for note in chain.notes_:
         LOG.info("%s", note)
     wells = chain.transform(gathered.wells.subset(chain.covers(gathered.wells)))
+    _warn_of_one_feature(project, wells)
+    # Gone while the wells are replaced: they are what it would make of the averages.
+    project.profiles_path(_CHAIN).unlink(missing_ok=True)
     left_out = pd.DataFrame(chain.left_out_.items(), columns=["feature", "reason"])
     with replacing(project.profiles_path("features-left-out.csv")) as temporary:
         left_out.to_csv(temporary, index=False)
@@ -126,12 +131,25 @@ def normalize(project: Project, gathered: Gathered) -> Normalized:
     return Normalized(wells, chain)
 
 
+def check_steps(project: Project) -> None:
+    """Refuse ``analyze.normalize`` before anything is computed, if it cannot be used.
+
+    Raises
+    ------
+    ConfigError
+        A step or a parameter does not exist, or a value cannot be used.
+    """
+    _chain(project, project.config.analyze.normalize or ())
+
+
 def write_treatments(project: Project, wells: Profiles) -> None:
     """Average normalized wells with enough cells to treatments, where the index names these."""
-    if project.index.has("treatment"):
-        usable, settings = with_enough_cells(wells), project.config.analyze
-        treatments = treatments_of(usable, project.index, settings)
-        treatments.write(project.profiles_path("treatments.parquet"))
+    path = project.profiles_path("treatments.parquet")
+    usable = with_enough_cells(wells)
+    if not project.index.has("treatment") or unnamed(project.index, usable).all():
+        path.unlink(missing_ok=True)
+        return
+    treatments_of(usable, project.index, project.config.analyze).write(path)
 
 
 def read_normalized(project: Project, gathered: Gathered) -> tuple[Normalized | None, str]:
@@ -167,7 +185,25 @@ def _chain(project: Project, steps: tuple[Named, ...]) -> Chain:
         batch=project.index.roles["batch"],
         well=WELL,
         count=COUNT,
+        seed=project.config.dataset.seed,
     )
+
+
+def _warn_of_one_feature(project: Project, wells: Profiles) -> None:
+    """Tell where one feature rules all similarities, such as one that controls hardly vary in."""
+    treated = with_enough_cells(wells)
+    squares = treated.features[~negative_rows(project.index, treated)] ** 2
+    if len(squares) and squares.shape[1] > 2 and squares.any():
+        share = squares.sum(axis=0) / squares.sum()
+        if share.max() > _RULES:
+            LOG.warning(
+                "%s makes up %.0f %% of the length of the normalized profiles: their similarities "
+                "say little of the %d other features; look for a feature that hardly varies among "
+                "the controls, or for one outlying well",
+                wells.names[int(share.argmax())],
+                100 * share.max(),
+                squares.shape[1] - 1,
+            )
 
 
 def _said(chain: Chain) -> str:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
-import numpy as np
 import pandas as pd
 
+from deepprofiler.imaging.classical import CP_MEASURE
 from deepprofiler.metadata import COUNT, FLAG
 from deepprofiler.profiling.accuracy import Accuracy
 from deepprofiler.profiling.findings import Comparison, Estimate, LeftOut, Method, Metric
@@ -17,7 +17,6 @@ from deepprofiler.profiling.report import write
 from deepprofiler.project import Project
 from deepprofiler.stages import explore
 from deepprofiler.stages.drawings import Drawings
-from deepprofiler.stages.measure_cells import NAME as MEASURED
 from deepprofiler.stages.normalization import Normalized
 from deepprofiler.stages.outcome import read_failures
 from deepprofiler.stages.overview import overview
@@ -60,6 +59,7 @@ def write_report(
     """
     page = _Page(project, gathered, done, methods, corrected)
     write(page.report(), project.report_path)
+    page.drawings.remove_others()
 
 
 class _Page:
@@ -216,7 +216,7 @@ class _Page:
             yield LeftOut(unit, missing, result.total, f"cannot be matched for {name}")
 
     def _failures(self) -> pd.DataFrame | None:
-        measured = self.project.config.analyze.classical == MEASURED
+        measured = self.project.config.analyze.classical == CP_MEASURE
         rows = [
             row
             for stage in ("prepare", "locate", "export-sc", "profile", *["analyze"] * measured)
@@ -252,7 +252,6 @@ def _says_something(section: Section) -> bool:
 
 def _estimate(result: Accuracy) -> Estimate:
     """Give a value with the wider of its intervals: doses of a compound stand or fall together."""
-    intervals = (result.exact, result.by_compound)
-    low = float(np.nanmin([interval.low for interval in intervals]))
-    high = float(np.nanmax([interval.high for interval in intervals]))
-    return Estimate(result.value, result.n, low, high, result.value * result.n)
+    widths = [interval.high - interval.low for interval in (result.exact, result.by_compound)]
+    wider = result.by_compound if widths[1] > widths[0] else result.exact
+    return Estimate(result.value, result.n, wider.low, wider.high, result.value * result.n)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from deepprofiler.project import Project
 from deepprofiler.stages.analyze import analyze
-from deepprofiler.stages.classical import require_classical
 from deepprofiler.stages.export_cells import export_cells
 from deepprofiler.stages.locate import is_needed as locating_is_needed
 from deepprofiler.stages.locate import locate
@@ -12,6 +11,7 @@ from deepprofiler.stages.networks import TRAINED
 from deepprofiler.stages.outcome import LOG, Outcome
 from deepprofiler.stages.prepare import prepare
 from deepprofiler.stages.profile import profile
+from deepprofiler.stages.requirements import require_analysis
 from deepprofiler.stages.train import train
 
 
@@ -27,7 +27,7 @@ def run(project: Project) -> Outcome:
     Outcome
         The outcomes of all stages, one after the other.
     """
-    require_classical(project)  # Not only after hours of training.
+    require_analysis(project, report=project.config.analyze.report)
     stages = [prepare, *([locate] if locating_is_needed(project) else [])]
     if project.config.profile.checkpoint in TRAINED:
         stages += [export_cells, train]

@@ -62,6 +62,8 @@ def write_scores(project: Project, methods: Sequence[Scores], screen: Screen) ->
     _write(project, "average-precision.csv", _stack(labels, _LABEL))
     if screen.has("treatment"):
         _write(project, "neighbours.csv", neighbours(screen))
+    else:
+        project.profiles_path("neighbours.csv").unlink(missing_ok=True)
 
 
 def _row(method: str, measure: Measure) -> dict[str, object]:

@@ -11,7 +11,7 @@ import numpy as np
 from deepprofiler.config import Analyze
 from deepprofiler.metadata import COUNT, MEMBERS, Index
 from deepprofiler.profiling.aggregate import group_means, group_medians
-from deepprofiler.profiling.neighbours import Metric
+from deepprofiler.profiling.neighbours import Metric, blank
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.resampling import deals
 from deepprofiler.project import Project
@@ -28,14 +28,21 @@ def negative_rows(index: Index, profiles: Profiles) -> np.ndarray:
     return profiles.values(index.roles["control"]) == index.control
 
 
+def unnamed(index: Index, profiles: Profiles) -> np.ndarray:
+    """Which profiles have a blank treatment, (n,) bool."""
+    return blank(profiles.values(index.roles["treatment"]))
+
+
 def treatments_of(wells: Profiles, index: Index, settings: Analyze, *by: str) -> Profiles:
     """Profile of each treatment, or of each treatment in each value of other roles.
 
     It is the mean of wells, and their median where a well's profile is the median of its cells.
+    Wells with a blank treatment are in none.
     """
     known = [index.roles[role] for role in ("treatment", *by) if index.has(role)]
     columns = list(dict.fromkeys(known))
     aggregate = group_medians if settings.aggregate == "median" else group_means
+    wells = wells.subset(~unnamed(index, wells))
     return aggregate(wells, columns, count=COUNT, members=MEMBERS, weight=settings.weight)
 
 
@@ -67,6 +74,12 @@ class Screen:
         """Look at well profiles as a project's config says; small wells take no part."""
         config = project.config
         usable = with_enough_cells(wells)
+        roles = project.index.roles
+        if "compound" in roles:
+            # What nobody named is no compound of its own name.
+            compounds, treatments = (usable.values(roles[r]) for r in ("compound", "treatment"))
+            compounds = np.where(blank(compounds), treatments, compounds)
+            usable = usable.with_column(roles["compound"], compounds)
         return cls(usable, project.index, config.analyze, config.dataset.seed)
 
     @cached_property
@@ -92,6 +105,11 @@ class Screen:
     def has(self, role: str) -> bool:
         """Tell whether a column plays the role; a compound is at least the treatment."""
         return self.index.has(role)
+
+    @property
+    def has_treatments(self) -> bool:
+        """Tell whether there are treatments, controls aside."""
+        return self.has("treatment") and not unnamed(self.index, self.treated).all()
 
     def column(self, role: str) -> str:
         """Name of the column that plays a role; of the compound, the treatment's if there is none.

@@ -11,7 +11,7 @@ import pandas as pd
 from deepprofiler.config import Profile
 from deepprofiler.errors import DataError
 from deepprofiler.features import Origin, WellFeatures, iterate, read_origin
-from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE
+from deepprofiler.metadata import CELL, COUNT, FLAG, PLATE, SITE, Well
 from deepprofiler.profiling.aggregate import WellProfiles, flag_small_wells
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
@@ -46,6 +46,8 @@ class Gathered:
         Sites that could not be profiled, as the well files tell.
     not_finite : int
         Cells left out since a feature of theirs is not finite.
+    unknown_sites : int
+        Sites of the well files that the index does not have; their cells are left out.
     """
 
     wells: Profiles
@@ -55,6 +57,7 @@ class Gathered:
     origin: Origin
     failed_sites: int
     not_finite: int
+    unknown_sites: int = 0
 
     @property
     def cells(self) -> CellMoments | None:
@@ -98,7 +101,8 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
     Raises
     ------
     DataError
-        A file is missing or damaged, or wells were profiled with different weights or layers.
+        A file is missing or damaged, or wells were profiled with different weights, layers or
+        crops, or with other crops than the config asks for.
     """
     index = project.index
     table = index.well_table()
@@ -111,12 +115,16 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
     small = project.config.analyze.min_cells
     groups = list(dict.fromkeys([PLATE, index.roles["batch"]]))
     first: Origin | None = None
-    not_finite = failed_sites = 0
+    not_finite = failed_sites = unknown_sites = 0
     sample = _Sample(table, project.config.dataset.seed)
     what = "analyze: wells" if baseline is None else f"analyze: wells, {baseline}"
-    for position, well in enumerate(track(iterate(paths), len(paths), what)):
+    files = track(iterate(paths), len(paths), what)
+    for position, (found, known) in enumerate(zip(files, index.wells(), strict=True)):
+        well, unknown = _of_index(found, known)
+        unknown_sites += unknown
         if first is None:
             first = well.origin
+            _require_configured(project, first)
             profiles = WellProfiles(first.names, COUNT, project.config.analyze.aggregate)
             controls = {
                 layer: CellMoments(list(first.names[begin:end]))
@@ -124,7 +132,7 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
             }
         _require_same(first, well.origin, paths[position])
         metadata = {str(name): value for name, value in table.iloc[position].items()}
-        failed_sites += len(well.origin.failed)
+        failed_sites += len(_sites(known) & set(well.origin.failed))
         not_finite += profiles.add(metadata, well.features, well.cells["site"])
         finite = well.features[np.isfinite(well.features).all(axis=1)]
         if negative.iloc[position] and len(finite) >= max(small, 1):
@@ -145,7 +153,23 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
         origin=first,
         failed_sites=failed_sites,
         not_finite=not_finite,
+        unknown_sites=unknown_sites,
     )
+
+
+def _of_index(well: WellFeatures, known: Well) -> tuple[WellFeatures, int]:
+    """Leave out the cells of sites that the index does not have; give the number of these."""
+    sites = _sites(known)
+    named = well.cells["site"].isin(sites).to_numpy(bool)
+    unknown = set(well.cells["site"]) - sites
+    if not unknown:
+        return well, 0
+    return replace(well, features=well.features[named], cells=well.cells[named]), len(unknown)
+
+
+def _sites(well: Well) -> set[str]:
+    """Names of the sites that the index has of a well."""
+    return {site.site for site in well.sites}
 
 
 class _Sample:
@@ -199,7 +223,7 @@ def with_enough_cells(wells: Profiles) -> Profiles:
 
 
 def _require_same(first: Origin, other: Origin, path: object) -> None:
-    """Refuse to average features of different networks."""
+    """Refuse to average features of different networks or crops."""
     if (other.digest, other.names) != (first.digest, first.names):
         raise DataError(
             f"{path} was made with weights {other.checkpoint} ({other.digest[:12]}) and layers "
@@ -207,3 +231,27 @@ def _require_same(first: Origin, other: Origin, path: object) -> None:
             f"{first.checkpoint} ({first.digest[:12]}) and {', '.join(first.layers)}: run "
             "`profile` again, it redoes what differs"
         )
+    if _crops(other) != _crops(first):
+        raise DataError(
+            f"{path} was made of {_crops(other)}; plate {first.plate} well {first.well} of "
+            f"{_crops(first)}: run `profile` again, it redoes what differs"
+        )
+
+
+def _require_configured(project: Project, origin: Origin) -> None:
+    """Refuse features of other crops than the config asks for."""
+    crops = project.config.crops
+    asked = f"crops of {crops.size} pixels, rescaled by {crops.rescale}"
+    if not _crops(origin).startswith(asked):
+        raise DataError(
+            f"the features of plate {origin.plate} well {origin.well} were made of "
+            f"{_crops(origin)}; the config asks for {asked}: run `profile`, or change crops back"
+        )
+
+
+def _crops(origin: Origin) -> str:
+    """Say what a network saw."""
+    return (
+        f"crops of {origin.crop_size} pixels, rescaled by {origin.rescale}, channels "
+        f"{', '.join(origin.channels)}"
+    )

@@ -149,7 +149,7 @@ def test_tied_neighbours_are_found_by_expectation() -> None:
     precision, recall = precision_recall(profiles, **NAMES, k=2)
     assert (precision.value, recall.value) == pytest.approx((2 / 4, 2 / 4))
     assert (precision.n, precision.total) == (3, 5)
-    assert precision.notes == ("2 of 5 treatments have no allowed partner",)
+    assert precision.notes == ("2 of 5 treatments have no allowed partner, left out",)
     with pytest.raises(DataError, match="precision and recall are undefined: of 2 profiles"):
         precision_recall(profiles.subset([3, 4]), **NAMES)
 
@@ -185,3 +185,22 @@ def test_controls_have_no_links() -> None:
         expected = evaluate(profiles.subset(~controls), **names)
         for one, other in zip(np.atleast_1d(given), np.atleast_1d(expected), strict=True):
             assert (one.value, one.n, one.total) == (other.value, other.n, other.total)
+
+
+def test_profiles_without_a_mechanism_are_told_apart_from_those_without_a_partner() -> None:
+    profiles = Profiles(
+        pd.DataFrame(
+            {
+                "Metadata_Treatment": list("ABCDE"),
+                "Metadata_Compound": list("ABCDE"),
+                "Metadata_Mechanism": ["m", "m", "n", "", ""],
+            }
+        ),
+        np.random.default_rng(0).normal(size=(5, 3)),
+        list("abc"),
+    )
+    precision, _ = precision_recall(profiles, **NAMES)
+    assert precision.notes == (
+        "2 of 5 treatments have no mechanism, left out",
+        "1 of 5 treatments have no allowed partner, left out",
+    )

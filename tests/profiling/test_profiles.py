@@ -249,3 +249,33 @@ def test_tables_of_cellprofiler_and_cytotable_are_read(tmp_path: Path, shared_da
         assert found.names == list(measured)
         assert found.values("Metadata_Well").tolist() == ["A01"]
         assert found.values("Metadata_Image_FileName_DNA").tolist() == ["a.tif"]
+
+
+def test_damaged_packed_tables_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    many = Profiles(
+        pd.DataFrame({"Metadata_Well": [str(i) for i in range(2000)]}),
+        rng.normal(size=(2000, 3)),
+        ["a", "b", "c"],
+    )
+    path = tmp_path / "wells.csv.gz"
+    many.write(path)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], whole[:middle] + bytes(50) + whole[middle + 50 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"wells\.csv\.gz"):
+            Profiles.read(path)
+
+
+def test_whole_numbers_that_may_be_missing_are_read(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "Metadata_Well": ["A01", "A02"],
+            "a": pd.array([1, None], dtype="Int64"),
+            "b": [0.5, 1.5],
+        }
+    )
+    frame.to_parquet(tmp_path / "wells.parquet")
+    features = Profiles.read(tmp_path / "wells.parquet").features
+    np.testing.assert_array_equal(features, [[1, 0.5], [np.nan, 1.5]])

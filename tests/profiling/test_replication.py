@@ -128,3 +128,17 @@ def test_an_undefined_silhouette_is_refused() -> None:
     assert silhouette(alone, by=BATCH).notes == ("1 group(s) of one profile, with silhouette 0",)
     rows = np.arange(12) < 6
     assert silhouette(profiles, by=TREATMENT, rows=rows).n == 6
+
+
+def test_wells_without_a_treatment_are_no_replicates() -> None:
+    profiles = wells(0.0, treatments=10)
+    alone = percent_replicating(profiles, treatment=TREATMENT, controls=None)
+    blank = wells(0.0, treatments=2, seed=1)
+    blank = blank.subset(np.zeros(8, int)).with_column(TREATMENT, "").with_column(COMPOUND, "")
+    both = percent_replicating(
+        Profiles.concat([profiles, blank]), treatment=TREATMENT, controls=None
+    )
+    assert (both.n, both.value) == (alone.n, alone.value)
+    assert "" not in set(both.treatments["label"])
+    with pytest.raises(ValueError, match="times=0"):
+        percent_replicating(profiles, treatment=TREATMENT, controls=None, times=0)

@@ -183,3 +183,18 @@ def test_broken_or_lonely_profiles_never_score_one() -> None:
         )
     with pytest.raises(DataError, match="nearest is `Metadata_Treatment"):
         mean_average_precision(profiles, label="Metadata_Tratment", controls=None)
+
+
+def test_profiles_without_a_label_are_counted() -> None:
+    profiles = wells()
+    names = profiles.values(TREATMENT).copy()
+    names[:4] = ""
+    asked = {"label": TREATMENT, "controls": controls_of(profiles)}
+    found = mean_average_precision(profiles.with_column(TREATMENT, names), **asked)
+    others = mean_average_precision(
+        profiles.subset(np.arange(45) >= 4), **{**asked, "controls": controls_of(profiles)[4:]}
+    )
+    assert found.value == others.value
+    assert (found.n, found.total) == (31, 35)
+    assert "4 of 35 queries have no treatment, left out" in found.notes
+    assert found.retrieved.total == 5

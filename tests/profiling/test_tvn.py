@@ -214,3 +214,12 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         TVN().fit(profiles, cells=CellMoments(["a"]))
     with pytest.raises(DataError, match="not fitted for batch '2'"):
         TVN(batch=BATCH).fit(profiles).transform(profiles.with_column(BATCH, "2"))
+
+
+def test_a_shrinkage_of_almost_nothing_is_none() -> None:
+    rows = correlated(10, 50)
+    with pytest.raises(DataError, match="rank 9 of 50 features"):
+        TVN(shrinkage=1e-17).fit(profiles_of(rows))
+    assert np.isfinite(
+        TVN(shrinkage=1e-6).fit(profiles_of(rows)).transform(profiles_of(rows)).features
+    ).all()
