@@ -256,7 +256,7 @@ def test_sites_that_left_the_index_take_no_part(made: MadeFeatures) -> None:
     ]
     made.write_index(gone)
     text = steps(made, "evaluate")
-    assert "aggregating first" in text
+    assert "the index changed after wells were aggregated" in text
     assert "cells of 1 site(s) that the index does not have took no part" in text
     wells = Profiles.read(made.project.profiles_path("wells-unnormalized.parquet"))
     assert wells.values("Metadata_Cell_Count")[:3].tolist() == [20, 10, 20]

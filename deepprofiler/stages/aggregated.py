@@ -46,6 +46,7 @@ def write_aggregated(project: Project, gathered: Gathered) -> None:
         "format": FORMAT,
         "version": VERSION,
         "settings": _settings(project),
+        "sites": _sites(project),
         "origin": gathered.origin.to_text(),
         "failed_sites": gathered.failed_sites,
         "not_finite": gathered.not_finite,
@@ -78,7 +79,7 @@ def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
                 return None, "wells were aggregated with other settings"
             origin = Origin.from_text(about["origin"])
             counts = _read_counts(project)
-            if not _same_wells(project, counts):
+            if about["sites"] != _sites(project) or not _same_wells(project, counts):
                 return None, "the index changed after wells were aggregated"
             files = _files(project)
             # Features may have been moved away: averages are all that is needed then.
@@ -96,6 +97,11 @@ def read_aggregated(project: Project) -> tuple[Gathered | None, str]:
             ), ""
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, DataError) as error:
         return None, f"the averages of wells cannot be read ({error})"
+
+
+def _sites(project: Project) -> str:
+    """Hash of the names of all sites of the index."""
+    return values_digest([[site.plate, site.well, site.site] for site in project.index.sites])
 
 
 def _files(project: Project) -> np.ndarray:
@@ -118,7 +124,6 @@ def _settings(project: Project) -> dict[str, Any]:
         "min_cells": config.analyze.min_cells,
         "seed": config.dataset.seed,
         "crops": config.crops.model_dump(mode="json"),
-        "sites": values_digest([[s.plate, s.well, s.site] for s in project.index.sites]),
         "batch": roles["batch"],
         "control": [roles.get("control"), project.index.control],
     }
