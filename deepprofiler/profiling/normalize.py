@@ -148,9 +148,10 @@ class PerFeature(Affine):
         plates: dict[Any, np.ndarray] = {key: rows[chosen[rows]] for (key,), rows in groups}
         n = min((len(rows) for rows in plates.values()), default=0)
         few = f"; fewer than {CONTROLS_PER_PLATE} are too few" if n < CONTROLS_PER_PLATE else ""
+        each = "the plate" if len(plates) == 1 else f"each of {len(plates)} plates"
         self.notes_.append(
-            f"{self.name}: on {'the ' if on == 'controls' else ''}{what} of each of {len(plates)} "
-            f"plates, at least {n} wells{few}"
+            f"{self.name}: on {'the ' if on == 'controls' else ''}{what} of {each}, at least {n} "
+            f"wells{few}"
         )
         return plates
 

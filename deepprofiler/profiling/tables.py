@@ -83,6 +83,11 @@ def check_columns(metadata: list[str], names: list[str]) -> None:
         raise DataError(f"the column {doubled} occurs more than once")
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """Say a number with its noun: ``1 batch``, ``2 batches``."""
+    return f"{n} {one if n == 1 else many}"
+
+
 def spoken(column: str) -> str:
     """Return the name of a column of metadata as a word: ``Metadata_Plate`` is plate."""
     return column.removeprefix(PREFIX).replace("_", " ").lower()

@@ -24,7 +24,7 @@ from deepprofiler.profiling.shrinkage import (
     principal_axes,
     shrink,
 )
-from deepprofiler.profiling.tables import spoken
+from deepprofiler.profiling.tables import counted, spoken
 
 
 class TVN(OnControls):
@@ -106,7 +106,7 @@ class TVN(OnControls):
             self._align(reference, ranks, white)
             fewest = min(moments, key=lambda key: moments[key].n)
             self.notes_.append(
-                f"tvn: {len(moments)} batches aligned, each on {moments[fewest].n} control "
+                f"tvn: {counted(len(moments), 'batch', 'batches')} aligned, each on {moments[fewest].n} control "
                 f"{reference.unit} or more (fewest in {spoken(self.batch)} {fewest}, rank "
                 f"{ranks[fewest]} of {self.d_}); shrinkage "
                 f"{self.batches_['shrinkage'].min():.3g} to {self.batches_['shrinkage'].max():.3g}"

@@ -15,7 +15,7 @@ from deepprofiler.profiling.affine import AffineMap
 from deepprofiler.profiling.moments import CellMoments, Moments, pooled
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.shrinkage import OnControls, Unit, power, principal_axes
-from deepprofiler.profiling.tables import spoken
+from deepprofiler.profiling.tables import counted, spoken
 
 ADDED_BY_AUTHORS = 1.0
 ADDED_BY_EFAAR = 0.5
@@ -77,7 +77,9 @@ class AuthorsTVN(OnControls):
                 own = _about_zero(white.moments(moments)) + identity
                 coral = power(own, -0.5) @ root
                 self.maps_[key] = AffineMap(axes @ coral, white.offset @ coral)
-            self.notes_.append(f"{self.name}: {len(self.maps_)} batches aligned")
+            self.notes_.append(
+                f"{self.name}: {counted(len(self.maps_), 'batch', 'batches')} aligned"
+            )
         return self
 
 
@@ -156,7 +158,7 @@ class EfaarTVN(OnControls):
         self.names_ = [f"tvn_{axis}" for axis in range(self.rank_)]
         self.notes_ = [
             f"{self.name}: fitted on {self.n_} control {reference.unit}, {self.d_} features, rank "
-            f"{self.rank_}; {len(maps)} batches aligned, {ADDED_BY_EFAAR:g} added to every "
+            f"{self.rank_}; {counted(len(maps), 'batch', 'batches')} aligned, {ADDED_BY_EFAAR:g} added to every "
             "eigenvalue"
         ]
         return self
