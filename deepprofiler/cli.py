@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MENDABLE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write there"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run again to go on"),
+    errno.EFBIG: "allow this user to write larger files (ulimit -f)",
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "move away the file that is in the way"),
     errno.EISDIR: "move away the folder that is in the way",
     errno.ENAMETOOLONG: "choose shorter names",

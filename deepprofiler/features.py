@@ -140,7 +140,17 @@ def read_well(path: Path) -> WellFeatures:
                 name = dataset.attrs["name"]
                 text = h5py.check_string_dtype(dataset.dtype) is not None
                 cells[name] = dataset.asstr()[:] if text else dataset[:]
-            return WellFeatures(file["features"][:], pd.DataFrame(cells), _origin(file))
+            features, origin = file["features"][:], _origin(file)
+            table = pd.DataFrame(cells)
+            if "site" not in table and not len(table):
+                table["site"] = np.empty(0, object)
+            expected = (len(table), len(origin.names))
+            if features.shape != expected or features.dtype.kind != "f" or "site" not in table:
+                raise ValueError(
+                    f"features {features.shape} {features.dtype}, where cells and names are "
+                    f"{expected}"
+                )
+            return WellFeatures(features, table, origin)
         except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{path} is damaged ({error}); delete it and profile again") from None
 

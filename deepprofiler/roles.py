@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from deepprofiler.errors import ConfigError, nearest
+from deepprofiler.errors import ConfigError, DataError, nearest
 
 #: All roles; ``dataset.columns`` of the configuration has a key for each.
 ROLES = (
@@ -95,11 +95,23 @@ def derive_roles(
     roles : dict
         In the order of ``ROLES``.
     table : DataFrame
+
+    Raises
+    ------
+    DataError
+        Two compounds at their doses would be one treatment.
     """
     found = {"batch": batch, **roles}
     if "treatment" not in found and {"compound", "dose"} <= found.keys():
-        pairs = zip(table[found["compound"]], table[found["dose"]], strict=True)
+        pairs = list(zip(table[found["compound"]], table[found["dose"]], strict=True))
         joined = [f"{name} {dose}" if name and dose else name for name, dose in pairs]
+        seen: dict[str, tuple[str, str]] = {}
+        for treated, pair in zip(joined, pairs, strict=True):
+            if pair != (one := seen.setdefault(treated, pair)) and treated:
+                raise DataError(
+                    f"compound `{one[0]}` at dose `{one[1]}` and compound `{pair[0]}` at dose "
+                    f"`{pair[1]}` would both be the treatment `{treated}`; add a column {treatment}"
+                )
         table = table.assign(**{treatment: pd.Series(joined, index=table.index, dtype=object)})
         found["treatment"] = treatment
     for role, other in (("treatment", "label"), ("treatment", "compound"), ("label", "treatment")):

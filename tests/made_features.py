@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import csv
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import yaml
 
-from deepprofiler.features import Origin, WellFeatures, write_well
+from deepprofiler.features import (
+    FORMAT,
+    VERSION,
+    Origin,
+    WellFeatures,
+    read_origin,
+    write_well,
+)
 from deepprofiler.project import Project
 
 COMPOUNDS, CONTROLS = 12, 4
@@ -45,6 +52,16 @@ def write_cells(
     cells = pd.DataFrame({"site": sites, "cell": np.arange(len(features))})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_well(path, WellFeatures(features.astype(np.float32), cells, origin))
+
+
+def link_cells(path: Path, first: Path) -> None:
+    """Write a well file whose cells are those of another."""
+    origin = replace(read_origin(first), plate=path.parent.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, "origin": origin.to_text()})
+        for name in ("features", "cells"):
+            file[name] = h5py.ExternalLink(str(first.resolve()), name)
 
 
 @dataclass
@@ -129,8 +146,7 @@ class MadeFeatures:
             for well in range(COMPOUNDS + CONTROLS):
                 path = self.project.well_path(f"P{number + 1}", f"A{well + 1:02}")
                 if self.linked and number:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(self.project.well_path("P1", path.stem), path)
+                    link_cells(path, self.project.well_path("P1", path.stem))
                     continue
                 blocks = [self._features(layer, number, well) for layer in kept]
                 names = [f"{layer}_{i}" for layer in kept for i in range(self.layers[layer])]

@@ -365,3 +365,57 @@ def test_wrong_values_are_refused_before_anything_is_done(
 def test_steps_draw_by_the_seed_of_the_config() -> None:
     chain = make_chain([("harmony", {})], plate="Metadata_Plate", batch="Metadata_Plate", seed=7)
     assert chain.steps[0].params()["seed"] == 7
+
+
+def test_a_well_without_cells_has_no_sites(made: MadeFeatures) -> None:
+    """As `profile` writes it where every site failed."""
+    path = made.project.well_path("P1", "A02")
+    well = read_well(path)
+    empty = pd.DataFrame({"cell": np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})
+    write_well(path, replace(well, features=well.features[:0], cells=empty))
+    text = steps(made, "evaluate")
+    assert "1 well(s) without cells are in counts.csv only" in text
+
+
+def test_a_file_of_another_well_is_refused(made: MadeFeatures) -> None:
+    shutil.copyfile(*(made.project.well_path("P1", name) for name in ("A05", "A01")))
+    with pytest.raises(DataError, match=r"A01\.h5 holds plate P1 well A05"):
+        analyze(made.project)
+
+
+def test_an_evaluation_with_two_sets_of_parameters(made: MadeFeatures) -> None:
+    other = {"name": "replicate-accuracy", "params": {"exclude": ["plate"]}}
+    made.write_config(evaluate=["replicate-accuracy", other])
+    steps(made, "evaluate")
+    scores = pd.read_csv(made.project.profiles_path("scores.csv"))
+    learned = scores[scores["method"] == "the learned profile"]
+    assert learned["metric"].tolist() == [
+        "replicate accuracy",
+        "replicate accuracy (exclude: plate)",
+    ]
+    made.write_config(evaluate=[other, other])
+    with pytest.raises(ConfigError, match="replicate-accuracy is there twice"):
+        analyze(made.project)
+
+
+def test_a_blank_batch_is_not_known(made: MadeFeatures) -> None:
+    rows = made.rows
+    for row in rows:
+        row["Metadata_Batch"] = "1" if row["Metadata_Plate"] == "P1" else ""
+    made.write_index(rows)
+    made.write_config(evaluate=["nsc", "nscb"])
+    assert "all wells are of one batch" in steps(made, "evaluate")
+
+
+def test_why_shuffled_labels_have_no_value(made: MadeFeatures) -> None:
+    rows = [
+        row | {"Metadata_Mechanism": "m3"}
+        if (row["Metadata_Plate"], row["Metadata_Compound"]) == ("P1", "c1")
+        else row
+        for row in made.rows
+    ]
+    made.write_index(rows)
+    made.write_config(evaluate=["nsc"], baselines=True)
+    # Random weights need images, which there are none of.
+    text = "\n".join(analyze(made.project).lines())
+    assert "shuffled labels: NSC: " in text

@@ -167,3 +167,17 @@ def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
         write_well(temporary, well)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_files_whose_parts_differ_are_damaged(path: Path) -> None:
+    write_well(path, make_well())
+    whole = path.read_bytes()
+    for change in (lambda old: old[:-1], lambda old: np.full(old.shape, "x", object)):
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            new = change(file["features"][:])
+            del file["features"]
+            kind = h5py.string_dtype() if new.dtype == object else None
+            file.create_dataset("features", data=new, dtype=kind)
+        with pytest.raises(DataError, match="is damaged"):
+            read_well(path)

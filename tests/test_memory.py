@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from base_plugin import use_small_network
 from base_project import BaseProject
-from made_features import MadeFeatures
+from made_features import COMPOUNDS, CONTROLS, MadeFeatures
 
 FEW, MANY = 4, 40
 STATUS = Path("/proc/self/status")
@@ -58,8 +58,9 @@ def test_analyze(tmp_path: Path, cells: int, size: int, settings: dict[str, obje
         made.settings = settings
         made.write()
         found[plates] = peak(root, "analyze")
-    files = (tmp_path / str(MANY)).glob("outputs/results/features/*/*")
-    require_bounded(found[FEW], found[MANY], sum(path.stat().st_size for path in files) / 2**20)
+    wells = MANY * (COMPOUNDS + CONTROLS)
+    # Two sites each, in single precision.
+    require_bounded(found[FEW], found[MANY], wells * 2 * cells * size * 4 / 2**20)
 
 
 @pytest.mark.slow

@@ -453,3 +453,23 @@ def test_large_index_is_read_in_seconds(tmp_path):
     # Measured: 1.6 s on a slow core; the limit leaves room for a busy one.
     assert time.process_time() - started < 6
     assert len(index.sites) == 100_000
+
+
+def test_compounds_at_doses_that_would_be_one_treatment(tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    path.write_text(
+        "Metadata_Plate,Metadata_Well,Metadata_Site,Metadata_Compound,Metadata_Dose,DNA\n"
+        "P,A01,1,c,1 2,a.tif\nP,A02,1,c 1,2,b.tif\nP,A03,1,,,c.tif\nP,A04,1,,1,d.tif\n"
+    )
+    with pytest.raises(DataError, match="`c` at dose `1 2` and compound `c 1` at dose `2`"):
+        read_index(path, tmp_path)
+
+
+def test_columns_that_analyze_writes_are_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    path.write_text(
+        "Metadata_Plate,Metadata_Well,Metadata_Site,Metadata_Cell_Count,DNA\nP,A01,1,1000,a.tif\n"
+    )
+    index = read_index(path, tmp_path)
+    assert "Metadata_Cell_Count" not in index.table
+    assert any("Metadata_Cell_Count is not used" in note for note in index.notes)

@@ -196,8 +196,10 @@ def _grouped(
     center: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Profiles:
     """Groups of wells, each by the center of its features (n, D) with weights (n,)."""
+    if weight not in get_args(Weight):
+        raise ValueError(f"weight={weight!r}; choose {' or '.join(get_args(Weight))}")
     if not len(profiles):
-        raise DataError("there are no profiles to aggregate: no well has cells")
+        raise DataError("there are no profiles to aggregate")
     counts = _counts(profiles, count)
     weights = counts if weight == "cells" else np.ones(len(profiles))
     groups = profiles.groups(by)

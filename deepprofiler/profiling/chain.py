@@ -90,7 +90,7 @@ class Chain:
         DataError
             A step is not fitted.
         """
-        write_steps(path, self.steps)
+        write_steps(Path(path), self.steps)
 
     @classmethod
     def load(cls, path: Path) -> Chain:
@@ -104,7 +104,7 @@ class Chain:
         DataError
             The file is missing, damaged or of another kind.
         """
-        return cls(read_steps(path, NORMALIZERS))
+        return cls(read_steps(Path(path), NORMALIZERS))
 
     @property
     def notes_(self) -> list[str]:

@@ -67,8 +67,8 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
     ours : Profiles
         One row for each combination of the columns ``on``.
     theirs : Profiles
-        Rows that share those columns are averaged with :func:`defined_means`. Whole numbers are
-        compared as text.
+        Rows that share those columns are averaged with :func:`defined_means`; what is undefined
+        in every feature is no row. Whole numbers are compared as text.
     on : sequence of str
 
     Raises
@@ -77,6 +77,7 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
         Theirs lacks one of the columns, or no row is in both.
     """
     theirs = defined_means(_as_text(theirs, on), on)
+    theirs = theirs.subset(np.isfinite(theirs.features).any(axis=1))
     rows = {key: row for row, key in enumerate(_keys(theirs, on))}
     wanted = _keys(ours, on)
     matched = np.array([key in rows for key in wanted], bool)

@@ -195,7 +195,8 @@ class Harmony(Joint):
             lamb=1,
             nclust=self.clusters or min(100, max(1, round(len(profiles) / 30))),
             max_iter_harmony=self.iterations,
-            random_state=self.seed,
+            # What its C++ takes.
+            random_state=self.seed % 2**31,
             verbose=False,
         )
         self.names_ = list(profiles.names)

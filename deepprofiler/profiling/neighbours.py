@@ -10,6 +10,7 @@ import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import require_mask
 
 Metric = Literal["cosine", "correlation", "euclidean"]
 BLOCK = 512
@@ -180,10 +181,7 @@ def treated(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:
     """Row numbers of the profiles that are no negative controls."""
     if controls is None:
         return np.arange(len(profiles))
-    controls = np.asarray(controls, bool)
-    if controls.shape != (len(profiles),):
-        raise ValueError(f"controls of shape {controls.shape} for {len(profiles)} profiles")
-    return np.flatnonzero(~controls)
+    return np.flatnonzero(~require_mask(controls, len(profiles), "controls"))
 
 
 def labelled(

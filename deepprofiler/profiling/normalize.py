@@ -10,6 +10,7 @@ import numpy as np
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.affine import Affine, AffineMap
 from deepprofiler.profiling.moments import CellMoments
+from deepprofiler.profiling.normalizer import control_rows
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tables import spoken
 
@@ -104,6 +105,8 @@ class PerFeature(Affine):
         self.n_ = {key: len(rows) for key, rows in reference.items()}
         self.names_in_ = list(profiles.names)
         self.names_ = [name for name in profiles.names if name not in self.left_out_]
+        if not profiles.names:
+            raise DataError(f"{self.name}: the profiles have no features")
         if not self.names_:
             raise DataError(
                 f"{self.name}: none of {len(profiles.names)} features varies; the first: "
@@ -122,7 +125,7 @@ class PerFeature(Affine):
     def _reference(self, profiles: Profiles, controls: np.ndarray | None) -> dict[Any, np.ndarray]:
         """Return the rows of each group's reference, and set the group, reference and a note."""
         per, on, why = self.per, self.reference, ""
-        known = None if controls is None else np.asarray(controls, bool)
+        known = None if controls is None else control_rows(profiles, controls)
         if per == "auto":
             per = "screen"
             if self.plate is not None and known is not None:
@@ -199,7 +202,10 @@ class Standardize(PerFeature):
         n = known.sum(axis=0)
         filled = np.where(known & np.isfinite(values), values, 0)
         mean = filled.sum(axis=0) / np.maximum(n, 1)
-        deviation = np.sqrt((np.where(known, filled - mean, 0) ** 2).sum(axis=0) / np.maximum(n, 1))
+        # What is too large to square has no deviation, and is left out as such.
+        with np.errstate(over="ignore"):
+            squares = (np.where(known, filled - mean, 0) ** 2).sum(axis=0)
+        deviation = np.sqrt(squares / np.maximum(n, 1))
         return mean, deviation, _undefined(values, deviation, "no spread")
 
 
@@ -247,11 +253,13 @@ def _undefined(values: np.ndarray, spread: np.ndarray, none: str) -> dict[int, s
     undefined: dict[int, str] = {}
     # Below this share of the largest value a spread is rounding noise.
     for column in np.flatnonzero(
-        (spread <= 1e-10 * largest) | np.isinf(values).any(axis=0) | (n < 2)
+        ~(spread > 1e-10 * largest) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
     ):
         ours = values[known[:, column], column]
         if np.isinf(ours).any():
             undefined[int(column)] = "infinite values"
+        elif not np.isfinite(spread[column]):
+            undefined[int(column)] = f"values too large to square (up to {largest[column]:.3g})"
         elif n[column] < 2:
             undefined[int(column)] = f"only {n[column]} known values"
         else:

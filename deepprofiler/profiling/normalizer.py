@@ -11,6 +11,7 @@ import numpy as np
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import require_mask
 
 
 class Normalizer(ABC):
@@ -117,4 +118,6 @@ class Normalizer(ABC):
 
 def control_rows(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:
     """Which profiles a fit on controls may use, (n,) bool; all where controls are not known."""
-    return np.ones(len(profiles), bool) if controls is None else np.asarray(controls, bool)
+    if controls is None:
+        return np.ones(len(profiles), bool)
+    return require_mask(controls, len(profiles), "controls")

@@ -20,6 +20,7 @@ from deepprofiler.errors import DataError, nearest
 from deepprofiler.profiling.tables import (
     PREFIX,
     check_columns,
+    is_foreign,
     plain_name,
     read_table,
     write_table,
@@ -59,7 +60,7 @@ class Profiles:
                 f"features have shape {features.shape}, but there are {len(self.metadata)} rows "
                 f"of metadata and {len(self.names)} feature names"
             )
-        check_columns([str(name) for name in self.metadata.columns], list(self.names))
+        check_columns(list(map(str, self.metadata.columns)), list(map(str, self.names)))
         metadata = self.metadata.reset_index(drop=True)
         for name in metadata.columns:
             if not pd.api.types.is_numeric_dtype(metadata[name]):
@@ -120,11 +121,12 @@ class Profiles:
         list of (tuple, ndarray)
             Each group's values and its row numbers, sorted by value.
         """
+        columns = [columns] if isinstance(columns, str) else list(columns)
         for column in columns:
             self.values(column)
         if not columns:
             return [((), np.arange(len(self)))]
-        grouped = self.metadata.groupby(list(columns), dropna=False, sort=True).indices
+        grouped = self.metadata.groupby(columns, dropna=False, sort=True).indices
         keyed = [
             (key if isinstance(key, tuple) else (key,), np.asarray(rows))
             for key, rows in grouped.items()
@@ -167,7 +169,8 @@ class Profiles:
         DataError
             A column that is no metadata is not numeric or has no name.
         """
-        frame = frame.rename(columns={name: plain_name(str(name)) for name in frame.columns})
+        foreign = is_foreign(map(str, frame.columns))
+        frame = frame.rename(columns=lambda name: plain_name(str(name), foreign=foreign))
         metadata = [name for name in frame.columns if name.startswith(PREFIX)]
         names = [name for name in frame.columns if not name.startswith(PREFIX)]
         check_columns(metadata, names)
@@ -224,7 +227,7 @@ class Profiles:
         ConfigError
             It ends in ``.h5ad``, and the package anndata is not installed.
         """
-        write_table(self.to_frame(), path)
+        write_table(self.to_frame(), Path(path))
 
     @classmethod
     def read(cls, path: Path, numeric: Sequence[str] = ()) -> Profiles:
@@ -243,7 +246,7 @@ class Profiles:
         DataError
             The file is missing or unreadable, or holds a column that is neither.
         """
-        frame = read_table(path, numeric)
+        frame = read_table(Path(path), numeric)
         try:
             return cls.from_frame(frame)
         except DataError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.neighbours import blank
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.tables import require_mask
 
 _AT_A_TIME = 1_000_000
 
@@ -175,7 +176,7 @@ def deals(
     units = profiles.values(unit) if unit else np.arange(len(profiles))
     dealt = ~blank(labels)
     if controls is not None:
-        dealt &= ~np.asarray(controls, bool)
+        dealt &= ~require_mask(controls, len(profiles), "controls")
     rows = np.flatnonzero(dealt)
     label_of: dict[object, object] = {}
     for row in rows:

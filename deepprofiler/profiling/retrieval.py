@@ -201,6 +201,8 @@ def mean_average_precision(
     """
     if negatives not in ("others", "controls", "both"):
         raise ValueError(f"negatives={negatives!r}; choose others, controls or both")
+    if permutations < 1:
+        raise ValueError(f"permutations={permutations}; p-values need at least one")
     codes, labels = codes_of(profiles, label)
     keys = [codes_of(profiles, column)[0] for column in differ]
     labelled = np.zeros(len(profiles), bool)

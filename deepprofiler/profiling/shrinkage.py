@@ -199,6 +199,8 @@ class OnControls(Affine):
             # A batch without a single control cell has no entry; it must still be named.
             empty = Moments.empty(len(profiles.names))
             moments.update({key: empty for key in batches if key not in moments})
+        if not moments:
+            raise DataError(f"{self.name}: there are no profiles to fit on")
         reference = Reference(unit, moments, rows)
         total = reference.total
         self.n_, self.d_, self.mean_ = total.n, len(profiles.names), total.mean
@@ -245,6 +247,6 @@ class OnControls(Affine):
         if self.batch is None:
             return {}
         return {
-            key: self._checked_rank(one, reference.unit, f"{spoken(self.batch)} {key}")
+            key: self._checked_rank(one, reference.unit, f"{spoken(self.batch)} {key or '(blank)'}")
             for key, one in reference.moments.items()
         }

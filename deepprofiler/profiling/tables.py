@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,9 @@ _IDENTIFIES = re.compile(
     r"|ExecutionTime|ModuleError|ProcessingStatus)_.+"
     r"|(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)|Number_Object_Number|Parent_.+"
 )
+
+# Any of these columns says that a table is theirs.
+_NUMBERED = re.compile(r"(?:Metadata_)?(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)")
 
 MISSING_NUMBERS = ["", "nan", "NaN", "NA"]
 
@@ -60,7 +65,7 @@ def read_table(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
         if kind == ".parquet":
             return _read_parquet(path)
         return _read_h5ad(path) if kind == ".h5ad" else _read_csv(path, numeric)
-    except (OSError, EOFError, ValueError, zlib.error, DataError) as error:
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error, DataError) as error:
         raise DataError(f"{path}: {error}") from None
 
 
@@ -81,6 +86,17 @@ def check_columns(metadata: list[str], names: list[str]) -> None:
     if len(set(columns)) < len(columns):
         doubled = next(name for name in columns if columns.count(name) > 1)
         raise DataError(f"the column {doubled} occurs more than once")
+
+
+def require_mask(rows: Any, n: int, what: str) -> np.ndarray:
+    """Return a mask of n rows. Raises ValueError for row numbers, text or another length."""
+    mask = np.asarray(rows)
+    if mask.dtype != bool or mask.shape != (n,):
+        raise ValueError(
+            f"{what} is a mask: true and false for each of {n} profiles; found {mask.dtype} of "
+            f"shape {mask.shape}"
+        )
+    return mask
 
 
 def counted(n: int, one: str, many: str) -> str:
@@ -133,7 +149,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _read_h5ad(path: Path) -> pd.DataFrame:
     metadata, features = read_h5ad(path)
-    names = [plain_name(str(name)) for name in metadata.columns]
+    names = [plain_name(str(name), foreign=True) for name in metadata.columns]
     # What is metadata is known from its place, whatever other programs call it.
     metadata.columns = pd.Index(
         [name if name.startswith(PREFIX) else f"{PREFIX}{name}" for name in names]
@@ -142,41 +158,77 @@ def _read_h5ad(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
-    text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    # pandas would rename doubled columns without a word.
-    names = pd.read_csv(path, header=None, nrows=1, **text).iloc[0].tolist()
-    metadata = [name for name in names if plain_name(name).startswith(PREFIX)]
+    with _opened(path) as file:
+        header = file.readline()
+    delimiter = max(",;\t", key=header.count)
+    # pandas would rename doubled columns, take the first for row names where a row is longer than
+    # the header, and fill up a shorter one, all without a word.
+    lines = _lines(path, delimiter)
+    names = next(csv.reader([header], delimiter=delimiter), [])
+    foreign = is_foreign(names)
+    metadata = [name for name in names if plain_name(name, foreign=foreign).startswith(PREFIX)]
     numbers = [name for name in names if name not in metadata or name in numeric]
-    check_columns([plain_name(name) for name in metadata], [n for n in names if n not in metadata])
+    check_columns(
+        [plain_name(name, foreign=foreign) for name in metadata],
+        [name for name in names if name not in metadata],
+    )
+    how: dict[str, Any] = {"sep": delimiter, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
         return pd.read_csv(
             path,
             dtype={name: "float64" if name in numbers else "str" for name in names},
             na_values=dict.fromkeys(numbers, MISSING_NUMBERS),
-            keep_default_na=False,
-            encoding="utf-8-sig",
+            **how,
         )
     except ValueError as error:
-        table = pd.read_csv(path, **text)
+        table = pd.read_csv(path, dtype=str, **how)
         for name in numbers:
             known = table[name].mask(table[name].isin(MISSING_NUMBERS))
             wrong = np.flatnonzero(pd.to_numeric(known, errors="coerce").isna() & known.notna())
             if len(wrong):
                 raise DataError(
-                    f"line {wrong[0] + 2}, column {name}: {known.iloc[wrong[0]]!r} is not a "
+                    f"line {lines[wrong[0]]}, column {name}: {known.iloc[wrong[0]]!r} is not a "
                     f"number; name the column {PREFIX}{name} if it describes the profiles"
                 ) from None
         raise DataError(str(error)) from None
 
 
-def plain_name(name: str) -> str:
-    """Return what a column of CellProfiler or CytoTable is called here.
+def _opened(path: Path) -> TextIO:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(path: Path, delimiter: str) -> list[int]:
+    """Line of the file in which each row ends, below the header; all rows are of its width."""
+    lines = []
+    with _opened(path) as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        width = len(next(reader, []))
+        for row in reader:
+            if row and len(row) != width:
+                raise DataError(
+                    f"line {reader.line_num} has {len(row)} cells, the header has {width}: mend "
+                    "that line, such as a delimiter too many"
+                )
+            if row:
+                lines.append(reader.line_num)
+    return lines
+
+
+def is_foreign(names: Iterable[str]) -> bool:
+    """Tell whether columns are those of CellProfiler or CytoTable."""
+    return any(_NUMBERED.fullmatch(name) or name.startswith("Image_") for name in names)
+
+
+def plain_name(name: str, *, foreign: bool) -> str:
+    """Return what a column is called here; ``foreign``: it is of CellProfiler or CytoTable.
 
     ``Image_Metadata_Plate`` is ``Metadata_Plate``; ``ImageNumber``, ``Parent_Cells`` and others
     that say which image or object a row is are ``Metadata_ImageNumber`` and so on.
     """
     if name.startswith(f"Image_{PREFIX}"):
         return name.removeprefix("Image_")
-    if not name.startswith(PREFIX) and _IDENTIFIES.fullmatch(name):
+    if foreign and not name.startswith(PREFIX) and _IDENTIFIES.fullmatch(name):
         return PREFIX + name
     return name

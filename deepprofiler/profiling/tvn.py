@@ -105,11 +105,12 @@ class TVN(OnControls):
             moments = reference.moments
             self._align(reference, ranks, white)
             fewest = min(moments, key=lambda key: moments[key].n)
+            weights = self.batches_["shrinkage"]
             self.notes_.append(
-                f"tvn: {counted(len(moments), 'batch', 'batches')} aligned, each on {moments[fewest].n} control "
-                f"{reference.unit} or more (fewest in {spoken(self.batch)} {fewest}, rank "
-                f"{ranks[fewest]} of {self.d_}); shrinkage "
-                f"{self.batches_['shrinkage'].min():.3g} to {self.batches_['shrinkage'].max():.3g}"
+                f"tvn: {counted(len(moments), 'batch', 'batches')} aligned, each on "
+                f"{moments[fewest].n} control {reference.unit} or more (fewest in "
+                f"{spoken(self.batch)} {fewest or '(blank)'}, rank {ranks[fewest]} of {self.d_}); "
+                f"shrinkage {weights.min():.3g} to {weights.max():.3g}"
             )
         return self
 

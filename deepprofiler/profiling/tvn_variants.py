@@ -158,8 +158,8 @@ class EfaarTVN(OnControls):
         self.names_ = [f"tvn_{axis}" for axis in range(self.rank_)]
         self.notes_ = [
             f"{self.name}: fitted on {self.n_} control {reference.unit}, {self.d_} features, rank "
-            f"{self.rank_}; {counted(len(maps), 'batch', 'batches')} aligned, {ADDED_BY_EFAAR:g} added to every "
-            "eigenvalue"
+            f"{self.rank_}; {counted(len(maps), 'batch', 'batches')} aligned, "
+            f"{ADDED_BY_EFAAR:g} added to every eigenvalue"
         ]
         return self
 

@@ -181,4 +181,10 @@ def _evaluated(
             if name in other.results:
                 outcome.notes.append(f"  {other.name}: {other.results[name]}")
     outcome.notes += [f"{what}: {why}" for what, why in methods[0].undefined.items()]
+    outcome.notes += [
+        f"{other.name}: {what}: {why}"
+        for other in methods[1:]
+        for what, why in other.undefined.items()
+        if what not in methods[0].undefined
+    ]
     return methods, corrected

@@ -56,10 +56,10 @@ def baselines(
 
 def classical(project: Project, gathered: Gathered, outcome: Outcome) -> Iterator[Scores]:
     """Score classical features of the same wells under the same protocol, if there are any."""
-    found = classical_wells(project, gathered.wells, outcome)
-    if found is None:
-        return
     try:
+        found = classical_wells(project, gathered.wells, outcome)
+        if found is None:
+            return
         # Of another program's cells there are no moments: all is fitted on wells.
         chain = fit_chain(project, found, None, configured_steps(project, gathered.wells))
     except DataError as error:

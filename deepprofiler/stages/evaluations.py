@@ -92,7 +92,7 @@ def _excluded(exclude: Sequence[str]) -> list[str]:
     known = {"plate": PLATE, "well": WELL}
     wrong = [name for name in exclude if name not in known]
     if wrong:
-        raise ConfigError(f"exclude holds {wrong[0]}; it can hold: {', '.join(known)}")
+        raise ValueError(f"exclude holds {wrong[0]}; it can hold: {', '.join(known)}")
     return [known[name] for name in exclude]
 
 
@@ -243,8 +243,10 @@ def choose(named: Iterable[Named]) -> list[Evaluation]:
     ConfigError
         A name or a parameter does not exist.
     """
-    chosen = []
-    for name, params in ((one.name, one.params) for one in named):
+    chosen: list[Evaluation] = []
+    listed = [(one.name, one.params) for one in named]
+    names = [name for name, _ in listed]
+    for name, params in listed:
         if name not in EVALUATIONS:
             raise ConfigError(
                 f"analyze.evaluate: no evaluation {name}{nearest(name, EVALUATIONS)}; there are "
@@ -252,21 +254,35 @@ def choose(named: Iterable[Named]) -> list[Evaluation]:
             )
         evaluation, what = EVALUATIONS[name], f"analyze.evaluate: {name}"
         params = checked(evaluation.compute, params, what)
-        chosen.append(replace(evaluation, compute=_with(evaluation.compute, what, params)))
+        label = ""
+        if params and names.count(name) > 1:
+            label = f" ({', '.join(f'{key}: {_plain(value)}' for key, value in params.items())})"
+        title, compute = evaluation.title + label, _with(evaluation.compute, what, params, label)
+        if title in {one.title for one in chosen}:
+            raise ConfigError(f"{what} is there twice; leave one out, or give it other parameters")
+        chosen.append(replace(evaluation, title=title, compute=compute))
     return chosen
 
 
 def _with(
-    compute: Callable[..., Sequence[Measure]], what: str, params: dict[str, Any]
+    compute: Callable[..., Sequence[Measure]], what: str, params: dict[str, Any], label: str
 ) -> Callable[..., Sequence[Measure]]:
-    """Give parameters to a computation; a value out of range is the config's fault."""
+    """Give parameters to a computation, and a label to what it computes with them.
+
+    A value out of range is the config's fault.
+    """
     if not params:
         return compute
 
     def computed(screen: Screen) -> Sequence[Measure]:
         try:
-            return compute(screen, **params)
+            found = compute(screen, **params)
         except ValueError as error:
             raise ConfigError(f"{what}: {error}") from error
+        return [replace(measure, name=measure.name + label) for measure in found]
 
     return computed
+
+
+def _plain(value: Any) -> str:
+    return str(value) if isinstance(value, str | int | float) else ", ".join(map(str, value))

@@ -68,7 +68,7 @@ def without_controls(project: Project, wells: Profiles) -> list[str]:
     usable = with_enough_cells(wells)
     cells = np.where(negative_rows(project.index, usable), usable.values(COUNT), 0)
     batches = usable.groups([project.index.roles["batch"]])
-    return [str(batch) for (batch,), rows in batches if cells[rows].sum() < _FEWEST]
+    return [str(batch) or "(blank)" for (batch,), rows in batches if cells[rows].sum() < _FEWEST]
 
 
 def fit_chain(

@@ -52,8 +52,9 @@ def _of_table(project: Project) -> list[str]:
     source = str(project.config.analyze.classical)
     path = project.named_path(source)
     if not path.is_file():
+        is_what = "is a folder" if path.is_dir() else "does not exist"
         raise ConfigError(
-            f"analyze.classical names {source}: {path} does not exist; give {CP_MEASURE}, or a "
+            f"analyze.classical names {source}: {path} {is_what}; give {CP_MEASURE}, or a "
             "table from the project's folder on"
         )
     wells = project.index.well_table()[[PLATE, WELL]]

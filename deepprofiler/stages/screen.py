@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from deepprofiler.config import Analyze
+from deepprofiler.errors import DataError
 from deepprofiler.metadata import COUNT, MEMBERS, Index
 from deepprofiler.profiling.aggregate import group_means, group_medians
 from deepprofiler.profiling.neighbours import Metric, blank
@@ -43,6 +44,8 @@ def treatments_of(wells: Profiles, index: Index, settings: Analyze, *by: str) ->
     columns = list(dict.fromkeys(known))
     aggregate = group_medians if settings.aggregate == "median" else group_means
     wells = wells.subset(~unnamed(index, wells))
+    if not len(wells):
+        raise DataError("no well with enough cells has a treatment, controls aside")
     return aggregate(wells, columns, count=COUNT, members=MEMBERS, weight=settings.weight)
 
 
@@ -99,8 +102,8 @@ class Screen:
 
     @property
     def batches(self) -> int:
-        """How many batches the treated wells are of."""
-        return len(set(self.treated.values(self.index.roles["batch"])))
+        """How many batches the treated wells are of; a blank one is not known."""
+        return len(set(self.treated.values(self.index.roles["batch"])) - {""})
 
     def has(self, role: str) -> bool:
         """Tell whether a column plays the role; a compound is at least the treatment."""
@@ -131,7 +134,8 @@ class Screen:
     def treatments_by_batch(self) -> Profiles:
         """Profiles of the treatments in each batch."""
         by = ("mechanism", "compound", "batch")
-        return treatments_of(self.treated, self.index, self.settings, *by)
+        known = ~blank(self.treated.values(self.index.roles["batch"]))
+        return treatments_of(self.treated.subset(known), self.index, self.settings, *by)
 
     def deals(self, role: str, times: int) -> Iterator[Screen]:
         """Screens with the labels of a role dealt out anew, among compounds, treatments or wells.

@@ -120,6 +120,7 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
     what = "analyze: wells" if baseline is None else f"analyze: wells, {baseline}"
     files = track(iterate(paths), len(paths), what)
     for position, (found, known) in enumerate(zip(files, index.wells(), strict=True)):
+        _require_own(found.origin, known, paths[position])
         well, unknown = _of_index(found, known)
         unknown_sites += unknown
         if first is None:
@@ -220,6 +221,14 @@ def finished_origin(path: Path) -> Origin | None:
 def with_enough_cells(wells: Profiles) -> Profiles:
     """Leave out the wells that are flagged for too few cells: they take part in no fit or score."""
     return wells.subset(~wells.values(FLAG).astype(bool))
+
+
+def _require_own(origin: Origin, well: Well, path: Path) -> None:
+    """Refuse a file that was copied from another well."""
+    if (origin.plate, origin.well) != (well.plate, well.well):
+        raise DataError(
+            f"{path} holds plate {origin.plate} well {origin.well}; delete it and run `profile`"
+        )
 
 
 def _require_same(first: Origin, other: Origin, path: object) -> None:

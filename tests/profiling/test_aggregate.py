@@ -172,3 +172,9 @@ def test_counts_must_be_numbers_above_zero() -> None:
 def test_the_cell_count_is_a_profile() -> None:
     counted = cell_count_profiles(wells(["T"] * 2, [""] * 2, [3, 4]), count=COUNT)
     np.testing.assert_array_equal(counted.features, [[3], [4]])
+
+
+def test_a_misspelt_weight_is_refused() -> None:
+    found = wells(["T"], [""], [3])
+    with pytest.raises(ValueError, match="weight='cell'; choose cells or wells"):
+        group_means(found, [], count=COUNT, members=MEMBERS, weight="cell")

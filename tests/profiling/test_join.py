@@ -56,3 +56,12 @@ def test_undefined_features_are_listed() -> None:
     }
     with pytest.raises(DataError, match="none of its 1 features"):
         without_undefined(table(["P"], ["A"], np.array([[np.nan]])))
+
+
+def test_a_row_of_theirs_without_a_value_is_no_row() -> None:
+    metadata = pd.DataFrame({"Metadata_Well": ["A01", "A02", "A03"]})
+    ours = Profiles(metadata, np.zeros((3, 1)), ["ours"])
+    features = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]])
+    found = join(ours, Profiles(metadata, features, ["a", "b"]), ["Metadata_Well"])
+    assert found.missing == ["A02"]
+    np.testing.assert_array_equal(found.profiles.features, features[[0, 2]])

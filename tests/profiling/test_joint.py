@@ -125,3 +125,14 @@ def test_what_harmony_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "harmonypy", None)
     with pytest.raises(ConfigError, match=r'pip install "deepprofiler-keras\[harmony\]"'):
         Harmony(batch=PLATE).fit(profiles)
+
+
+def test_every_seed_of_a_config_is_taken() -> None:
+    pytest.importorskip("harmonypy", reason="needs the extra harmony")
+    rng = np.random.default_rng(0)
+    places = [f"A{number}" for number in range(40)]
+    metadata = pd.DataFrame({"Metadata_Batch": ["1", "2"] * 20, "Metadata_Well": places})
+    profiles = Profiles(metadata, rng.normal(size=(40, 3)), ["a", "b", "c"])
+    for seed in (2**31, 2**32 - 1):
+        fitted = Harmony(batch="Metadata_Batch", clusters=2, seed=seed).fit(profiles)
+        assert np.isfinite(fitted.transform(profiles).features).all()

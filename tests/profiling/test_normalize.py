@@ -9,7 +9,17 @@ from scipy.stats import median_abs_deviation
 from sklearn.preprocessing import StandardScaler
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.profiling import TVN, CellMoments, Chain, Moments, Profiles, Robust, Standardize
+from deepprofiler.profiling import (
+    TVN,
+    CellCount,
+    CellMoments,
+    Chain,
+    Moments,
+    Profiles,
+    Robust,
+    Sphering,
+    Standardize,
+)
 from deepprofiler.profiling.chain import make_chain
 
 PLATE = "Metadata_Plate"
@@ -238,3 +248,30 @@ def test_names_and_parameters_of_steps_are_checked() -> None:
         build("tvn", shrinkage=-1)
     with pytest.raises(ConfigError, match="input should be 'auto', 'screen' or 'plate'"):
         build("standardize", per="well")
+
+
+def test_controls_are_a_mask() -> None:
+    """Row numbers or text would choose other rows without a word."""
+    rng = np.random.default_rng(0)
+    roles = ["", "positive", "negative", "negative"]
+    metadata = pd.DataFrame({"Metadata_Control": roles, "Metadata_Cell_Count": [1, 2, 3, 4]})
+    profiles = Profiles(metadata, rng.normal(size=(4, 2)), ["a", "b"])
+    steps = (
+        Standardize(per="screen", reference="controls"),
+        CellCount(count="Metadata_Cell_Count"),
+        Sphering(),
+        TVN(),
+    )
+    for controls in (np.array([2, 3]), profiles.values("Metadata_Control"), np.ones(3, bool)):
+        for step in steps:
+            with pytest.raises(ValueError, match="controls is a mask"):
+                step.fit(profiles, controls=controls)
+
+
+def test_values_too_large_to_square_are_undefined() -> None:
+    features = np.random.default_rng(0).normal(size=(6, 2))
+    features[:, 1] *= 1e160
+    profiles = Profiles(pd.DataFrame({"Metadata_Well": list("abcdef")}), features, ["a", "b"])
+    fitted = Standardize(per="screen").fit(profiles)
+    assert fitted.names_ == ["a"]
+    assert "too large to square" in fitted.left_out_["b"]

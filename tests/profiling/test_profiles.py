@@ -279,3 +279,35 @@ def test_whole_numbers_that_may_be_missing_are_read(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "wells.parquet")
     features = Profiles.read(tmp_path / "wells.parquet").features
     np.testing.assert_array_equal(features, [[1, 0.5], [np.nan, 1.5]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Metadata_Well,a,b\nA01,1,2,\nA02,3,4,\n", "line 2 has 4 cells, the header has 3"),
+        ("Metadata_Well,a,b\nA01,1,2\n\nA02,3\n", "line 4 has 2 cells, the header has 3"),
+        ('Metadata_Well,a\n"A\n01",1\n\nA02,x\n', "line 5, column a: 'x' is not a number"),
+    ],
+)
+def test_lines_of_another_width_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wells.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        Profiles.read(path)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters_are_found(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "wells.csv"
+    path.write_text("Metadata_Well,a,b\nA01,1,2\n".replace(",", delimiter))
+    found = Profiles.read(str(path))
+    assert found.names == ["a", "b"]
+    np.testing.assert_array_equal(found.features, [[1, 2]])
+
+
+def test_features_with_names_as_cellprofilers_stay_features(tmp_path: Path) -> None:
+    names = ["Channel_1", "Group_a", "f"]
+    made_up = Profiles(pd.DataFrame({"Metadata_Well": ["A01"]}), np.ones((1, 3)), names)
+    for name in ("a.parquet", "a.csv"):
+        made_up.write(tmp_path / name)
+        assert Profiles.read(tmp_path / name).names == names

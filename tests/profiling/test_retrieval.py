@@ -198,3 +198,10 @@ def test_profiles_without_a_label_are_counted() -> None:
     assert (found.n, found.total) == (31, 35)
     assert "4 of 35 queries have no treatment, left out" in found.notes
     assert found.retrieved.total == 5
+
+
+def test_p_values_need_draws() -> None:
+    asked = {"label": TREATMENT, "controls": None}
+    for permutations in (0, -1):
+        with pytest.raises(ValueError, match=f"permutations={permutations}"):
+            mean_average_precision(wells(), **asked, permutations=permutations)
