@@ -45,7 +45,7 @@ def require_bounded(few: float, many: float, all_cells: float) -> None:
 @pytest.mark.parametrize(
     ("cells", "size", "settings"),
     [
-        (500, 64, {"evaluate": ["nsc"]}),
+        (700, 64, {"evaluate": ["nsc"]}),
         pytest.param(2000, 256, {"report": True}, marks=pytest.mark.slow),
     ],
 )
