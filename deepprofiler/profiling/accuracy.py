@@ -224,7 +224,7 @@ def _left_out(
     out = np.setdiff1d(others, queries["row"])
     out = out[~np.isin(units[out].astype(str), queries["unit"].to_numpy().astype(str))]
     blank = set(others[unlabelled])
-    reasons = [f"no {label}" if row in blank else "no allowed partner" for row in out]
+    reasons = [f"no {spoken(label)}" if row in blank else "no allowed partner" for row in out]
     table = pd.DataFrame({"unit": units[out], "label": labels[out], "reason": reasons})
     return table.drop_duplicates("unit", ignore_index=True)
 
