@@ -115,6 +115,7 @@ def test_harmony_moves_batches_together() -> None:
 
 
 def test_what_harmony_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("harmonypy", reason="needs the extra harmony")
     profiles = screen(np.random.default_rng(0).normal(size=(20, 2)), plates=2)
     with pytest.raises(DataError, match="one plate only"):
         Harmony(batch=PLATE).fit(profiles.with_column(PLATE, "P0"))
