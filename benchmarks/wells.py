@@ -51,9 +51,7 @@ def main() -> None:
     for metadata, cells in screen(options.wells, options.features):
         profiles.add(metadata, cells)
         if metadata[TREATMENT] == "DMSO":
-            controls.add(
-                {key: metadata[key] for key in ("Metadata_Plate", "Metadata_Batch")}, cells
-            )
+            controls.add({column: metadata[column] for column in (PLATE, BATCH)}, cells)
     wells, _ = profiles.finish()
     del profiles
     size = wells.features.nbytes / 2**30
@@ -62,9 +60,8 @@ def main() -> None:
     standardize = Standardize(plate=PLATE).fit(wells, controls=negative)
     wells, controls = standardize.transform(wells), standardize.transform_moments(controls)
     say(f"standardized ({standardize.notes_[0]})", start)
-    wells = (
-        TVN(batch="Metadata_Batch").fit(wells, controls=negative, cells=controls).transform(wells)
-    )
+    tvn = TVN(batch=BATCH).fit(wells, controls=negative, cells=controls)
+    wells = tvn.transform(wells)
     say("TVN", start)
     treatments = group_means(wells, [TREATMENT], count=COUNT, members="Metadata_Well_Count")
     say(f"{len(treatments)} treatments", start)

@@ -1,4 +1,4 @@
-"""Read a config file, and tell everything that is wrong with it in one message."""
+"""Find and read a config file, and tell everything that is wrong with it in one message."""
 
 from __future__ import annotations
 
@@ -13,6 +13,35 @@ from pydantic import BaseModel, ValidationError
 from deepprofiler import legacy
 from deepprofiler.config import Config
 from deepprofiler.errors import ConfigError, nearest
+
+
+def only_one(folder: Path, root: Path) -> Path:
+    """Find the one config file in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    root : Path
+        Of the project, for the message.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or there are several to choose from.
+    """
+    found = sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix in (".yaml", ".yml", ".json") and not path.name.startswith(".")
+    )
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(
+            f"{folder} holds no .yaml or .json file; `deepprofiler --root {root} setup` writes one"
+        )
+    names = ", ".join(path.name for path in found)
+    raise ConfigError(f"{folder} holds {names}; choose one with --config NAME")
 
 
 def load(path: Path) -> tuple[Config, list[str]]:

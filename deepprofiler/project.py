@@ -88,21 +88,10 @@ class Project:
         """The config file: the named one, or the only one."""
         if self.config_name is not None:
             return self.config_folder / self.config_name
+        from deepprofiler import config_file
+
         self._require_root()
-        found = sorted(
-            path
-            for path in self.config_folder.glob("*")
-            if path.suffix in (".yaml", ".yml", ".json") and not path.name.startswith(".")
-        )
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise ConfigError(
-                f"{self.config_folder} holds no .yaml or .json file; "
-                f"`deepprofiler --root {self.root} setup` writes one"
-            )
-        names = ", ".join(path.name for path in found)
-        raise ConfigError(f"{self.config_folder} holds {names}; choose one with --config NAME")
+        return config_file.only_one(self.config_folder, self.root)
 
     @property
     def index_path(self) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 
 from deepprofiler.errors import ConfigError, DataError
 
-# Left out: granularity and Costes' colocalization, which take longer than all others together.
 #: What a config calls these features.
 CP_MEASURE = "cp-measure"
+# Left out: granularity and Costes' colocalization, which take longer than all others together.
 _LEFT_OUT = {"granularity": False, "correlation_costes": False}
 _OF_TWO_CHANNELS = ("correlation_pearson", "correlation_manders_fold", "correlation_rwc")
 # Where an object lies in the field is no feature of it.

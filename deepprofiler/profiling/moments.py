@@ -82,28 +82,33 @@ class CellMoments(Mapping[Group, Moments]):
     ----------
     names : list of str
         D feature names.
+
+    Attributes
+    ----------
+    kept : dict
+        From a group to the number of cells, their mean (D,) and the upper triangle of their
+        scatter, row by row: it is symmetric, and half of it says all.
     """
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        # A scatter is symmetric: half of it says all.
+        self.kept: dict[Group, tuple[int, np.ndarray, np.ndarray]] = {}
         self._upper = np.triu_indices(len(names))
-        self._kept: dict[Group, tuple[int, np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, group: Group) -> Moments:
-        n, mean, triangle = self._kept[group]
+        n, mean, triangle = self.kept[group]
         scatter = np.empty((len(mean), len(mean)))
         scatter[self._upper] = scatter.T[self._upper] = triangle
         return Moments(n, mean, scatter)
 
     def __setitem__(self, group: Group, moments: Moments) -> None:
-        self._kept[group] = moments.n, moments.mean, moments.scatter[self._upper]
+        self.kept[group] = moments.n, moments.mean, moments.scatter[self._upper]
 
     def __iter__(self) -> Iterator[Group]:
-        return iter(self._kept)
+        return iter(self.kept)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.kept)
 
     def add(self, group: Mapping[str, Any], features: np.ndarray) -> int:
         """Add a well's cells to a group.
@@ -172,7 +177,7 @@ class _Changed(CellMoments):
         names: list[str],
         change: Callable[[Group, Moments], Moments],
     ) -> None:
-        super().__init__(names)
+        self.names = names
         self._source, self._change = source, change
 
     def __getitem__(self, group: Group) -> Moments:

@@ -10,9 +10,8 @@ import numpy as np
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.affine import Affine, AffineMap
 from deepprofiler.profiling.moments import CellMoments
-from deepprofiler.profiling.normalizer import control_rows
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.tables import spoken
+from deepprofiler.profiling.tables import require_mask, spoken
 
 CONTROLS_PER_PLATE = 16
 """Six wells of a plate are too few: their spread is off by a third, and NSC falls by it."""
@@ -125,7 +124,7 @@ class PerFeature(Affine):
     def _reference(self, profiles: Profiles, controls: np.ndarray | None) -> dict[Any, np.ndarray]:
         """Return the rows of each group's reference, and set the group, reference and a note."""
         per, on, why = self.per, self.reference, ""
-        known = None if controls is None else control_rows(profiles, controls)
+        known = None if controls is None else require_mask(controls, len(profiles), "controls")
         if per == "auto":
             per = "screen"
             if self.plate is not None and known is not None:
@@ -253,7 +252,7 @@ def _undefined(values: np.ndarray, spread: np.ndarray, none: str) -> dict[int, s
     undefined: dict[int, str] = {}
     # Below this share of the largest value a spread is rounding noise.
     for column in np.flatnonzero(
-        ~(spread > 1e-10 * largest) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
+        (spread <= 1e-10 * largest) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
     ):
         ours = values[known[:, column], column]
         if np.isinf(ours).any():

@@ -9,7 +9,7 @@ import pandas as pd
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.measure import Measure
-from deepprofiler.profiling.neighbours import Metric, Similarity, codes_of, labelled
+from deepprofiler.profiling.neighbours import Metric, Similarity, labelled
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
 from deepprofiler.profiling.tables import spoken
@@ -83,7 +83,7 @@ def percent_replicating(
         raise ValueError(f"percentile={percentile}; choose above 0 and below 100")
     if times < 1:
         raise ValueError(f"times={times}; a null needs at least one draw")
-    labels = codes_of(profiles, treatment)[1]
+    labels = profiles.values(treatment)
     codes, rows = labelled(profiles, treatment, controls)
     similarity = Similarity(profiles, rows, metric)
     groups = [rows[codes[rows] == code] for code in np.unique(codes[rows])]
@@ -102,7 +102,7 @@ def percent_replicating(
     found, left_out = [], []
     clusters = profiles.values(compound or treatment)
     for group, size in zip(groups, sizes, strict=True):
-        label = labels[codes[group[0]]]
+        label = labels[group[0]]
         if size not in thresholds:
             reason = "no replicate" if size == 1 else "more replicates than treatments for a null"
             left_out.append((label, size, reason))

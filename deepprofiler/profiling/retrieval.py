@@ -23,7 +23,7 @@ from deepprofiler.profiling.neighbours import (
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.random_ranking import EXACT, RandomOrders
 from deepprofiler.profiling.resampling import Interval, bootstrap, clopper_pearson
-from deepprofiler.profiling.tables import spoken
+from deepprofiler.profiling.tables import require_mask, spoken
 
 Negatives = Literal["others", "controls", "both"]
 
@@ -278,9 +278,4 @@ def mean_average_precision(
 
 
 def _mask(rows: np.ndarray | None, n: int) -> np.ndarray:
-    if rows is None:
-        return np.ones(n, bool)
-    rows = np.asarray(rows)
-    if rows.dtype != bool or rows.shape != (n,):
-        raise ValueError(f"queries and candidates are masks of shape ({n},), not {rows.shape}")
-    return rows
+    return np.ones(n, bool) if rows is None else require_mask(rows, n, "queries or candidates")

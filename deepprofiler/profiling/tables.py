@@ -20,15 +20,14 @@ from deepprofiler.profiling.h5ad import read_h5ad, write_h5ad
 PREFIX = "Metadata_"
 """Begins the name of every column that is no feature."""
 
-# Columns of CellProfiler and CytoTable that say which image or object a row is, not how it looks.
+# Any of these columns says that a table is of CellProfiler or CytoTable.
+_NUMBERED = re.compile(r"(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)")
+# Their columns that say which image or object a row is, not how it looks.
 _IDENTIFIES = re.compile(
     r"(?:Image_)?(?:FileName|PathName|URL|MD5Digest|Frame|Series|Channel|Group|Height|Width|Scaling"
     r"|ExecutionTime|ModuleError|ProcessingStatus)_.+"
-    r"|(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)|Number_Object_Number|Parent_.+"
+    rf"|{_NUMBERED.pattern}|Number_Object_Number|Parent_.+"
 )
-
-# Any of these columns says that a table is theirs.
-_NUMBERED = re.compile(r"(?:Metadata_)?(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)")
 
 MISSING_NUMBERS = ["", "nan", "NaN", "NA"]
 
@@ -158,13 +157,9 @@ def _read_h5ad(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
-    with _opened(path) as file:
-        header = file.readline()
-    delimiter = max(",;\t", key=header.count)
     # pandas would rename doubled columns, take the first for row names where a row is longer than
     # the header, and fill up a shorter one, all without a word.
-    lines = _lines(path, delimiter)
-    names = next(csv.reader([header], delimiter=delimiter), [])
+    delimiter, names, lines = _layout(path)
     foreign = is_foreign(names)
     metadata = [name for name in names if plain_name(name, foreign=foreign).startswith(PREFIX)]
     numbers = [name for name in names if name not in metadata or name in numeric]
@@ -199,21 +194,23 @@ def _opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _lines(path: Path, delimiter: str) -> list[int]:
-    """Line of the file in which each row ends, below the header; all rows are of its width."""
+def _layout(path: Path) -> tuple[str, list[str], list[int]]:
+    """Delimiter, header, and the line in which each row ends; all rows are of one width."""
     lines = []
     with _opened(path) as file:
+        delimiter = max(",;\t", key=file.readline().count)
+        file.seek(0)
         reader = csv.reader(file, delimiter=delimiter)
-        width = len(next(reader, []))
+        names = next(reader, [])
         for row in reader:
-            if row and len(row) != width:
+            if row and len(row) != len(names):
                 raise DataError(
-                    f"line {reader.line_num} has {len(row)} cells, the header has {width}: mend "
-                    "that line, such as a delimiter too many"
+                    f"line {reader.line_num} has {len(row)} cells, the header has {len(names)}: "
+                    "mend that line, such as a delimiter too many"
                 )
             if row:
                 lines.append(reader.line_num)
-    return lines
+    return delimiter, names, lines
 
 
 def is_foreign(names: Iterable[str]) -> bool:

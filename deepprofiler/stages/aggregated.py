@@ -13,7 +13,7 @@ from deepprofiler.errors import DataError
 from deepprofiler.features import Origin
 from deepprofiler.files import replacing, values_digest
 from deepprofiler.metadata import COUNT, FLAG, PLATE, WELL
-from deepprofiler.profiling.moments import CellMoments, Moments
+from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
 from deepprofiler.stages.wells import Gathered
@@ -36,12 +36,10 @@ def write_aggregated(project: Project, gathered: Gathered) -> None:
     groups: list[Any] = []
     arrays = {}
     for layer, moments in gathered.controls.items():
-        upper = np.triu_indices(len(moments.names))
-        for group, found in moments.items():
-            arrays[f"{len(groups)}/mean"] = found.mean
-            # A covariance is symmetric: half of it says all.
-            arrays[f"{len(groups)}/scatter"] = found.scatter[upper]
-            groups.append([layer, group, found.n])
+        for group, (n, mean, triangle) in moments.kept.items():
+            arrays[f"{len(groups)}/mean"] = mean
+            arrays[f"{len(groups)}/scatter"] = triangle
+            groups.append([layer, group, n])
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -123,7 +121,7 @@ def _settings(project: Project) -> dict[str, Any]:
         "aggregate": config.analyze.aggregate,
         "min_cells": config.analyze.min_cells,
         "seed": config.dataset.seed,
-        "crops": config.crops.model_dump(mode="json"),
+        "crops": config.crops.model_dump(include={"size", "rescale"}),
         "batch": roles["batch"],
         "control": [roles.get("control"), project.index.control],
     }
@@ -136,12 +134,9 @@ def _moments(origin: Origin, groups: list[Any], stored: Any) -> dict[str, CellMo
         for layer, (first, end) in origin.layers.items()
     }
     for position, (layer, group, n) in enumerate(groups):
-        mean = stored[f"{position}/mean"]
-        scatter = np.zeros((len(mean), len(mean)))
-        scatter[np.triu_indices(len(mean))] = stored[f"{position}/scatter"]
-        scatter += np.triu(scatter, 1).T
         key = tuple((column, value) for column, value in group)
-        found[layer][key] = Moments(n, mean, scatter)
+        mean, triangle = (stored[f"{position}/{name}"] for name in ("mean", "scatter"))
+        found[layer].kept[key] = n, mean, triangle
     return found
 
 

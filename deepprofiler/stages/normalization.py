@@ -109,8 +109,8 @@ def fit_chain(
 def normalize(project: Project, gathered: Gathered) -> Normalized:
     """Fit on the wells of one layer, transform all that can be, and write what came of it."""
     chain = fit_chain(project, gathered.wells, gathered.cells)
-    lacking = without_controls(project, gathered.wells)
-    if project.config.analyze.normalize is None and lacking:
+    by_default = project.config.analyze.normalize is None
+    if by_default and (lacking := without_controls(project, gathered.wells)):
         LOG.warning(
             "profiles are standardized only: TVN needs negative controls (`%s` in the control "
             "column) in every batch, in wells with enough cells; without them: %s",

@@ -111,7 +111,8 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
         if index.has("control")
         else pd.Series(False, table.index)
     )
-    paths = [project.well_path(well.plate, well.well, baseline) for well in index.wells()]
+    wells_of_index = index.wells()
+    paths = [project.well_path(well.plate, well.well, baseline) for well in wells_of_index]
     small = project.config.analyze.min_cells
     groups = list(dict.fromkeys([PLATE, index.roles["batch"]]))
     first: Origin | None = None
@@ -119,7 +120,7 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
     sample = _Sample(table, project.config.dataset.seed)
     what = "analyze: wells" if baseline is None else f"analyze: wells, {baseline}"
     files = track(iterate(paths), len(paths), what)
-    for position, (found, known) in enumerate(zip(files, index.wells(), strict=True)):
+    for position, (found, known) in enumerate(zip(files, wells_of_index, strict=True)):
         _require_own(found.origin, known, paths[position])
         well, unknown = _of_index(found, known)
         unknown_sites += unknown
@@ -161,10 +162,10 @@ def gather(project: Project, baseline: str | None = None) -> Gathered:
 def _of_index(well: WellFeatures, known: Well) -> tuple[WellFeatures, int]:
     """Leave out the cells of sites that the index does not have; give the number of these."""
     sites = _sites(known)
-    named = well.cells["site"].isin(sites).to_numpy(bool)
     unknown = set(well.cells["site"]) - sites
     if not unknown:
         return well, 0
+    named = well.cells["site"].isin(sites).to_numpy(bool)
     return replace(well, features=well.features[named], cells=well.cells[named]), len(unknown)
 
 
