@@ -25,7 +25,7 @@ setup(
         "deepprofiler.plugins.models",
     ],
     package_dir={"deepprofiler.plugins": "plugins"},
-    package_data={"deepprofiler.profiling": ["templates/*"], "deepprofiler": ["py.typed"]},
+    package_data={"deepprofiler.report": ["templates/*"], "deepprofiler": ["py.typed"]},
     entry_points={"console_scripts": ["deepprofiler = deepprofiler.cli:main"]},
     # Why each: docs/design.md, "Dependencies".
     install_requires=[

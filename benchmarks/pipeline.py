@@ -18,10 +18,9 @@ import tensorflow as tf
 
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Look
-from deepprofiler.learning.cell_writer import CellStoreWriter
-from deepprofiler.learning.cells import CellStore, margin
+from deepprofiler.learning.cell_store import CellStore, CellStoreWriter, margin
 from deepprofiler.learning.fit import fit
-from deepprofiler.learning.recipe import Recipe
+from deepprofiler.learning.optimizer import Recipe
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.registry import CROP_GENERATORS, MODELS, discover
 

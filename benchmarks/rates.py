@@ -15,15 +15,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from deepprofiler.features import iterate
+from deepprofiler.commands.analyze import analyze
+from deepprofiler.commands.export_cells import export_cells
+from deepprofiler.commands.locate import locate
+from deepprofiler.commands.prepare import prepare
+from deepprofiler.commands.profile import profile
+from deepprofiler.commands.train import train
 from deepprofiler.project import Project
+from deepprofiler.project.well_file import iterate
 from deepprofiler.simulate import Screen, simulate
-from deepprofiler.stages.analyze import analyze
-from deepprofiler.stages.export_cells import export_cells
-from deepprofiler.stages.locate import locate
-from deepprofiler.stages.prepare import prepare
-from deepprofiler.stages.profile import profile
-from deepprofiler.stages.train import train
 
 
 def timed(what: str, unit: str, count: Callable[[], float], action: Callable[[], object]) -> None:

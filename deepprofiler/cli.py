@@ -16,7 +16,7 @@ from deepprofiler.errors import ConfigError, DeepProfilerError
 
 if TYPE_CHECKING:
     from deepprofiler.project import Project
-    from deepprofiler.stages.outcome import Outcome
+    from deepprofiler.project.outcome import Outcome
 
 # What the file system may refuse and a user can mend; every other OSError is a bug.
 _MENDABLE = {
@@ -78,7 +78,7 @@ def _project(context: click.Context, **changes: Any) -> Project:
     name = context.info_name or ""
     log = logging.getLogger("deepprofiler")
     if name in _NETWORK_COMMANDS:
-        from deepprofiler.learning.device import choose
+        from deepprofiler.learning.devices import choose
 
         log.info("%s on %s", name, choose(options["gpu"], project.workers))
     else:
@@ -98,7 +98,7 @@ def _finish(outcome: Outcome) -> None:
 def setup(context: click.Context) -> None:
     """Make the folders of a project and a first config."""
     project = _project(context)
-    from deepprofiler.stages.setup import setup
+    from deepprofiler.commands.setup import setup
 
     _finish(setup(project))
 
@@ -112,7 +112,7 @@ def setup(context: click.Context) -> None:
 def simulate(context: click.Context, seed: int, screen: str) -> None:
     """Write a screen with known mechanisms and known nuisance."""
     project = _project(context)
-    from deepprofiler.stages.simulate import simulate
+    from deepprofiler.commands.simulate import simulate
 
     _finish(simulate(project, screen=screen, seed=seed))
 
@@ -122,7 +122,7 @@ def simulate(context: click.Context, seed: int, screen: str) -> None:
 def check(context: click.Context) -> None:
     """Read everything, change nothing, and tell what is wrong."""
     project = _project(context)
-    from deepprofiler.stages.check import check
+    from deepprofiler.commands.check import check
 
     _finish(check(project))
 
@@ -132,7 +132,7 @@ def check(context: click.Context) -> None:
 def prepare(context: click.Context) -> None:
     """Measure illumination and intensities of every plate."""
     project = _project(context)
-    from deepprofiler.stages.prepare import prepare
+    from deepprofiler.commands.prepare import prepare
 
     _finish(prepare(project))
 
@@ -143,7 +143,7 @@ def prepare(context: click.Context) -> None:
 def locate(context: click.Context, labels: bool) -> None:
     """Find the nuclei of every site that has no locations."""
     project = _project(context)
-    from deepprofiler.stages.locate import locate
+    from deepprofiler.commands.locate import locate
 
     _finish(locate(project, labels=labels))
 
@@ -153,7 +153,7 @@ def locate(context: click.Context, labels: bool) -> None:
 def export_cells(context: click.Context) -> None:
     """Cut every cell out of its image, as 8-bit crops for training."""
     project = _project(context)
-    from deepprofiler.stages.export_cells import export_cells
+    from deepprofiler.commands.export_cells import export_cells
 
     _finish(export_cells(project))
 
@@ -163,7 +163,7 @@ def export_cells(context: click.Context) -> None:
 def layers(context: click.Context) -> None:
     """Print each layer of the network and its number of features."""
     project = _project(context)
-    from deepprofiler.stages.train import layers
+    from deepprofiler.commands.train import layers
 
     for name, size in layers(project):
         click.echo(f"{name}\t{size}")
@@ -180,7 +180,7 @@ def layers(context: click.Context) -> None:
 def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
     """Train the network to tell treatments apart."""
     project = _project(context)
-    from deepprofiler.stages.train import train
+    from deepprofiler.commands.train import train
 
     _finish(train(project, epoch=epoch, seed=seed))
 
@@ -191,7 +191,7 @@ def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
 def profile(context: click.Context, part: int | None) -> None:
     """Write the features of every cell, a file per well."""
     project = _project(context, **({} if part is None else {"metadata": f"index-{part:03d}.csv"}))
-    from deepprofiler.stages.profile import profile
+    from deepprofiler.commands.profile import profile
 
     _finish(profile(project))
 
@@ -202,7 +202,7 @@ def profile(context: click.Context, part: int | None) -> None:
 def split(context: click.Context, parts: int) -> None:
     """Split the index into parts that `profile --part` can do apart."""
     project = _project(context)
-    from deepprofiler.stages.setup import split
+    from deepprofiler.commands.setup import split
 
     _finish(split(project, parts))
 
@@ -217,7 +217,7 @@ def split(context: click.Context, parts: int) -> None:
 def analyze(context: click.Context, steps: str | None) -> None:
     """Average, normalize, match mechanisms and write the report."""
     project = _project(context)
-    from deepprofiler.stages.analyze import analyze
+    from deepprofiler.commands.analyze import analyze
 
     names = None if steps is None else [name.strip() for name in steps.split(",")]
     _finish(analyze(project, steps=names))
@@ -228,7 +228,7 @@ def analyze(context: click.Context, steps: str | None) -> None:
 def run(context: click.Context) -> None:
     """Do everything from images to the report."""
     project = _project(context)
-    from deepprofiler.stages.run import run
+    from deepprofiler.commands.run import run
 
     _finish(run(project))
 
@@ -241,8 +241,8 @@ def demo(context: click.Context, seed: int) -> None:
     if context.obj["root"] is None:
         context.obj["root"] = Path("demo")
     project = _project(context)
-    from deepprofiler.stages.run import run
-    from deepprofiler.stages.simulate import simulate
+    from deepprofiler.commands.run import run
+    from deepprofiler.commands.simulate import simulate
 
     for line in simulate(project, screen="demo", seed=seed).lines():
         click.echo(line)

@@ -73,3 +73,14 @@ def _file(plugin: Any) -> str:
         return str(inspect.getsourcefile(plugin))
     except TypeError:
         return str(plugin.__module__)
+
+
+def listing(names: Iterable[str], shown: int = 20) -> str:
+    """Name the first few in backticks, separated by commas."""
+    listed = [f"`{name}`" for name in names]
+    return ", ".join(listed[:shown]) + (", …" if len(listed) > shown else "")
+
+
+def counted(n: int, one: str, many: str) -> str:
+    """Say a number with its noun: ``1 batch``, ``2 batches``."""
+    return f"{n} {one if n == 1 else many}"

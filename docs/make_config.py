@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from deepprofiler.config import Config
+from deepprofiler.config.schema import Config
+from deepprofiler.evaluation.evaluations import EVALUATIONS
+from deepprofiler.parameters import defaults
 from deepprofiler.profiling.chain import NORMALIZERS
-from deepprofiler.profiling.parameters import defaults
-from deepprofiler.stages.evaluations import EVALUATIONS
 
 PAGE = Path(__file__).with_name("config.md")
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deepprofiler import legacy
-from deepprofiler.legacy_keys import EARLIER, HARMLESS, IGNORED_SECTIONS, REFUSED
+from deepprofiler.config.original import (
+    EARLIER,
+    HARMLESS,
+    IGNORED_SECTIONS,
+    REFUSED,
+)
+from deepprofiler.config.schema import original as legacy
 
 PAGE = Path(__file__).with_name("original-keys.md")
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from deepprofiler.features import (
+from deepprofiler.project import Project
+from deepprofiler.project.well_file import (
     FORMAT,
     VERSION,
     Origin,
@@ -19,7 +20,6 @@ from deepprofiler.features import (
     read_origin,
     write_well,
 )
-from deepprofiler.project import Project
 
 COMPOUNDS, CONTROLS = 12, 4
 SETTINGS = {"min_cells": 3, "baselines": False, "report": False}

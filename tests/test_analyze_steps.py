@@ -14,16 +14,15 @@ import pytest
 from command import command
 from made_features import MadeFeatures
 
+from deepprofiler.columns import FLAG
+from deepprofiler.commands.analyze import analyze
+from deepprofiler.commands.analyze.aggregate import gather, read_aggregated, write_aggregated
+from deepprofiler.commands.check import check
+from deepprofiler.commands.run import run
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.features import read_well, write_well
-from deepprofiler.metadata import FLAG
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.profiling.chain import make_chain
-from deepprofiler.stages.aggregated import read_aggregated, write_aggregated
-from deepprofiler.stages.analyze import analyze
-from deepprofiler.stages.check import check
-from deepprofiler.stages.run import run
-from deepprofiler.stages.wells import gather
+from deepprofiler.project.well_file import read_well, write_well
 
 LAYERS = {"conv4a": 5, "pool5": 3}
 AGGREGATE = {"wells-unnormalized.parquet", "counts.csv", "cells.parquet", "aggregate.npz"}
@@ -168,12 +167,12 @@ def test_all_that_was_gathered_is_kept(made: MadeFeatures) -> None:
 def test_a_screen_of_many_wells_gives_no_more_cells(
     made: MadeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepprofiler.stages.wells.SAMPLED_CELLS", 20)
+    monkeypatch.setattr("deepprofiler.commands.analyze.aggregate.SAMPLED_CELLS", 20)
     sample = gather(made.project).sample
     assert len(sample) == 20
     wells = sample.metadata[["Metadata_Plate", "Metadata_Well"]]
     assert not wells.duplicated().any()
-    monkeypatch.setattr("deepprofiler.stages.wells.SAMPLED_CELLS", 70)
+    monkeypatch.setattr("deepprofiler.commands.analyze.aggregate.SAMPLED_CELLS", 70)
     assert len(gather(made.project).sample) == 64
 
 
@@ -193,7 +192,7 @@ def test_a_control_well_without_enough_finite_cells_is_in_no_moments(made: MadeF
 def test_the_report_alone(made: MadeFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(
-        "deepprofiler.stages.analyze.write_report", lambda *parts: drawn.append(parts)
+        "deepprofiler.commands.analyze.write_report", lambda *parts: drawn.append(parts)
     )
     made.write_config(evaluate=["nsc"])
     steps(made, "normalize")

@@ -16,8 +16,8 @@ from base_plugin import use_small_network
 from base_project import BaseProject
 from command import Answer, command
 
-from deepprofiler.features import read_well
 from deepprofiler.learning import checkpoint
+from deepprofiler.project.well_file import read_well
 
 ROOT = Path(__file__).resolve().parents[1]
 READING = {

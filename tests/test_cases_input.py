@@ -13,7 +13,7 @@ import yaml
 from base_project import CHANNELS, BaseProject
 from command import command
 
-from deepprofiler.features import read_well
+from deepprofiler.project.well_file import read_well
 
 
 @pytest.fixture

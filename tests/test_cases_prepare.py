@@ -13,12 +13,12 @@ import tifffile
 from base_project import BaseProject
 from command import Answer, command
 
+from deepprofiler.commands import locate, prepare
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.read import ImageFile, read_site
 from deepprofiler.project import Project
-from deepprofiler.stages import locate, prepare
-from deepprofiler.stages.sites import SiteReader, correction_digest, explain
+from deepprofiler.project.sites import SiteReader, correction_digest, explain
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +308,7 @@ def test_a_broken_stack_is_read_and_told_once(base, monkeypatch):
     base.write_index()
     (base.images / "A01.tif").unlink()
     (base.images / "A02.tif").write_bytes(b"")
-    from deepprofiler.stages import check
+    from deepprofiler.commands import check
 
     read: list[list[ImageFile]] = []
 

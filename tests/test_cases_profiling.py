@@ -12,7 +12,7 @@ import yaml
 from command import Answer, command
 from made_features import MadeFeatures, write_cells
 
-from deepprofiler.metadata import COUNT, MEMBERS
+from deepprofiler.columns import COUNT, MEMBERS
 from deepprofiler.profiling import Profiles, replicate_accuracy
 from deepprofiler.project import Project
 

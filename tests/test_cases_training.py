@@ -19,13 +19,13 @@ from base_project import CHANNELS, BaseProject
 from command import Answer, command
 from scipy.stats import kstest
 
+from deepprofiler.commands import profile as profile_stage
+from deepprofiler.commands.setup import setup
 from deepprofiler.learning import checkpoint
-from deepprofiler.learning.cells import CellStore
+from deepprofiler.learning.cell_store import CellStore
 from deepprofiler.project import Project
-from deepprofiler.stages import profile as profile_stage
-from deepprofiler.stages.outcome import Outcome
-from deepprofiler.stages.setup import setup
-from deepprofiler.stages.training_cells import _draws, choose, open_store
+from deepprofiler.project.outcome import Outcome
+from deepprofiler.project.training_cells import _draws, choose, open_store
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from base_project import CHANNELS, BaseProject
 from command import Answer, command
 from keras2_file import randomize, weights_of, write
 
-from deepprofiler.features import read_well
-from deepprofiler.learning import checkpoint, pretrained
-from deepprofiler.learning.keras2 import load
-from deepprofiler.legacy_weights import layer_names
+from deepprofiler.config.original_layers import layer_names
+from deepprofiler.learning import checkpoint
+from deepprofiler.learning import keras_weights as pretrained
+from deepprofiler.learning.keras_weights import load
+from deepprofiler.project.well_file import read_well
 from deepprofiler.registry import MODELS, discover
 
 SIZE = 64

@@ -12,12 +12,12 @@ from base_project import BaseProject
 from made_features import write_cells
 from skimage.measure import regionprops
 
+from deepprofiler.commands.analyze import analyze
+from deepprofiler.commands.check import check
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import read_labels
 from deepprofiler.profiling import Profiles
 from deepprofiler.project import Project
-from deepprofiler.stages.analyze import analyze
-from deepprofiler.stages.check import check
 
 NAMES = ["conv2a_0", "conv2a_1", "conv2a_2"]
 SETTINGS = {"min_cells": 3, "baselines": False, "report": False, "normalize": ["standardize"]}

@@ -137,7 +137,7 @@ def test_exit_codes(base):
 
 
 def test_a_bug_shows_its_traceback(base, monkeypatch):
-    monkeypatch.setattr("deepprofiler.stages.check.check", lambda project: [][1])
+    monkeypatch.setattr("deepprofiler.commands.check.check", lambda project: [][1])
     with pytest.raises(IndexError):
         command(base.root, "check")
 
@@ -146,7 +146,7 @@ def test_ctrl_c(base, monkeypatch):
     def interrupt(project):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deepprofiler.stages.check.check", interrupt)
+    monkeypatch.setattr("deepprofiler.commands.check.check", interrupt)
     answer = command(base.root, "check")
     assert answer.code == 130
     assert "run again to go on" in answer.text

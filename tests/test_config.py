@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepprofiler import config_file
-from deepprofiler.config import Config
+from deepprofiler.config import config_file
+from deepprofiler.config.schema import Config
 from deepprofiler.errors import ConfigError
 
 

@@ -18,7 +18,7 @@ from scipy.stats import beta, chisquare, kstest
 from deepprofiler.errors import PluginError
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Batches, Look
-from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.registry import CROP_GENERATORS, MODELS, discover

@@ -18,10 +18,11 @@ import yaml
 from base_project import BaseProject
 from command import command
 
-from deepprofiler import cli, legacy
-from deepprofiler.config import Config
-from deepprofiler.features import Origin, WellFeatures, write_well
+from deepprofiler import cli
+from deepprofiler.config.schema import Config
+from deepprofiler.config.schema import original as legacy
 from deepprofiler.profiling import Chain, Profiles, Standardize
+from deepprofiler.project.well_file import Origin, WellFeatures, write_well
 from deepprofiler.registry import discover
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,8 +7,13 @@ import pandas as pd
 import pytest
 from command import command
 
-from deepprofiler.metadata import COUNT, MEMBERS
-from deepprofiler.profiling import Profiles, group_means, nsc, shuffled
+from deepprofiler.columns import COUNT, MEMBERS
+from deepprofiler.profiling import (
+    Profiles,
+    group_means,
+    nsc,
+    shuffled,
+)
 from deepprofiler.project import Project
 from deepprofiler.simulate import Screen, simulate
 

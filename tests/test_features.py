@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.features import (
+from deepprofiler.files import replacing
+from deepprofiler.project.well_file import (
     VERSION,
     Origin,
     WellFeatures,
@@ -20,7 +21,6 @@ from deepprofiler.features import (
     read_well,
     write_well,
 )
-from deepprofiler.files import replacing
 
 
 def make_well(cells: int = 5, size: int = 3) -> WellFeatures:

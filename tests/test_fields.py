@@ -16,9 +16,9 @@ from base_plugin import use_small_network
 from base_project import CHANNELS, BaseProject
 from command import Answer, command
 
-from deepprofiler.features import WellFeatures, read_well
 from deepprofiler.imaging.crop import cut
-from deepprofiler.learning.cells import CellStore
+from deepprofiler.learning.cell_store import CellStore
+from deepprofiler.project.well_file import WellFeatures, read_well
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -132,8 +132,8 @@ def test_places_do_not_depend_on_the_process(field):
     field.config["crops"] = {"size": 64, "mode": "random"}
     field.write_config()
     code = (
-        "import sys; from deepprofiler.project import Project; "
-        "from deepprofiler.stages.sites import read_cells; "
+        "import sys; from deepprofiler.project.paths import Project; "
+        "from deepprofiler.project.sites import read_cells; "
         "project = Project(sys.argv[1]); "
         "print(*(read_cells(project, site, (256, 256), 64)[0].to_csv() "
         "for site in project.index.sites))"

@@ -12,11 +12,11 @@ from command import command
 from made_features import MadeFeatures
 from scipy.stats import binomtest
 
+from deepprofiler.commands.analyze import analyze
 from deepprofiler.errors import DataError
-from deepprofiler.features import read_well
 from deepprofiler.profiling import Profiles
 from deepprofiler.project import Project
-from deepprofiler.stages.analyze import analyze
+from deepprofiler.project.well_file import read_well
 
 LAYERS = {"conv2a": 4, "conv4a": 6, "pool5": 5}
 TVN, STANDARDIZED, NONE = "standardize + tvn", "standardize", "none"

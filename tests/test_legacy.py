@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from deepprofiler import config_file, legacy
-from deepprofiler.config import Config
+from deepprofiler.config import config_file
+from deepprofiler.config.schema import Config
+from deepprofiler.config.schema import original as legacy
 from deepprofiler.errors import ConfigError
-from deepprofiler.metadata import read_index
+from deepprofiler.project.index import read_index
 from deepprofiler.registry import MODELS, discover
 
 # The layout that the original's handbook and tests describe, with this test's own values.

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.features import Origin, WellFeatures
-from deepprofiler.legacy_features import write_npz
+from deepprofiler.project.original_features import write_npz
+from deepprofiler.project.well_file import Origin, WellFeatures
 
 
 def made(plate: str = "P1", well: str = "A01") -> WellFeatures:

@@ -11,9 +11,9 @@ import pytest
 from keras import layers
 from keras2_file import randomize, weights_of, write
 
+from deepprofiler.config.original_layers import feature_layer, layer_names
 from deepprofiler.errors import DataError
-from deepprofiler.learning.keras2 import load
-from deepprofiler.legacy_weights import feature_layer, layer_names
+from deepprofiler.learning.keras_weights import load
 from deepprofiler.registry import MODELS, discover
 
 discover(None)

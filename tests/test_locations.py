@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.locations import read_locations, usable, write_locations
+from deepprofiler.project.locations import read_locations, usable, write_locations
 
 HEADER = "Nuclei_Location_Center_X,Nuclei_Location_Center_Y\n"
 

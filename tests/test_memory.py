@@ -19,7 +19,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from deepprofiler.project import Project
-from deepprofiler.stages.{stage} import {stage}
+from deepprofiler.commands.{stage} import {stage}
 {stage}(Project(Path(sys.argv[1]), cores=1))
 lines = dict(line.split(":", 1) for line in Path("{status}").read_text().splitlines())
 print(int(lines["VmHWM"].split()[0]) / 2**10)

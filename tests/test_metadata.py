@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from base_project import CHANNELS, BaseProject
 
-from deepprofiler.config import Labels, Validation
+from deepprofiler.config.schema import Labels, Validation
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import ImageFile
-from deepprofiler.metadata import Index, read_index
-from deepprofiler.splits import training_labels, validation_rows
+from deepprofiler.project.index import Index, read_index
+from deepprofiler.project.splits import training_labels, validation_rows
 
 IMAGES = Path("/images")
 

@@ -15,10 +15,10 @@ from base_project import CHANNELS, BaseProject
 from command import command
 
 from deepprofiler.errors import PluginError
-from deepprofiler.features import read_origin
 from deepprofiler.learning.extract import feature_function
-from deepprofiler.learning.keras2 import load
+from deepprofiler.learning.keras_weights import load
 from deepprofiler.learning.network import Network
+from deepprofiler.project.well_file import read_origin
 from deepprofiler.registry import MODELS, discover
 
 discover(None)

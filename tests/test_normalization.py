@@ -9,11 +9,11 @@ import pytest
 from base_project import BaseProject
 from made_features import write_cells
 
+from deepprofiler.commands.analyze import analyze
+from deepprofiler.commands.analyze.aggregate import gather
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.project import Project
-from deepprofiler.stages.analyze import analyze
-from deepprofiler.stages.wells import gather
 
 SETTINGS = {"min_cells": 3, "baselines": False, "report": False}
 NAMES = ["conv2a_0", "conv2a_1", "conv2a_2"]

@@ -9,9 +9,9 @@ import pytest
 from command import command
 from skimage.io import imread
 
-from deepprofiler.features import read_well
 from deepprofiler.imaging import illumination
-from deepprofiler.learning.cells import CellStore
+from deepprofiler.learning.cell_store import CellStore
+from deepprofiler.project.well_file import read_well
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from test_legacy_features import made, rows
 
-from deepprofiler.legacy_features import write_npz
+from deepprofiler.project.original_features import write_npz
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from deepprofiler.errors import DataError
 from deepprofiler.project import Project
-from deepprofiler.stages.outcome import Failures, Outcome, read_failures
+from deepprofiler.project.outcome import Failures, Outcome, read_failures
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_wheel(checkout, tmp_path):
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(installed)
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*")}
-    assert "deepprofiler/profiling/templates/report.html" in names
+    assert "deepprofiler/report/templates/report.html" in names
     assert "deepprofiler/py.typed" in names
     assert not any(name.startswith(("plugins", "tests")) for name in names)
     places = run(sys.executable, "-c", SHOW, path=str(installed), cwd=tmp_path).split()

@@ -15,12 +15,11 @@ from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Batches, Look
 from deepprofiler.learning.checkpoint import Checkpoint
-from deepprofiler.learning.device import set_seed
-from deepprofiler.learning.fit import fit
-from deepprofiler.learning.generator import CropGenerator
-from deepprofiler.learning.history import History
+from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.devices import set_seed
+from deepprofiler.learning.fit import History, fit
 from deepprofiler.learning.network import Network, require_network
-from deepprofiler.learning.recipe import Recipe
+from deepprofiler.learning.optimizer import Recipe
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.registry import CROP_GENERATORS, MODELS, discover
 

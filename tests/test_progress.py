@@ -13,7 +13,12 @@ import pytest
 from rich.console import Console
 
 from deepprofiler import progress
-from deepprofiler.progress import LOG, Steps, start_logging, track
+from deepprofiler.progress import (
+    LOG,
+    Steps,
+    start_logging,
+    track,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.project import Project
-from deepprofiler.sites import Site
+from deepprofiler.project.index import Site
 
 NAMES = ["P1", "../../up", "/etc", "a/b", "..", "*", "", "x" * 500, "\0", "<script>"]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from command import command
 
-from deepprofiler.features import read_well
-from deepprofiler.learning.cells import CellStore
+from deepprofiler.learning.cell_store import CellStore
+from deepprofiler.project.well_file import read_well
 
 STAINS = {"DNA": 5, "ER": 4, "RNA": 3, "AGP": 2, "Mito": 1}
 

@@ -15,19 +15,19 @@ from base_project import CHANNELS, BaseProject
 from made_features import MadeFeatures
 from scipy.ndimage import gaussian_filter
 
+from deepprofiler.commands.analyze import analyze
+from deepprofiler.commands.analyze.aggregate import gather
+from deepprofiler.commands.analyze.evaluate import PLAIN, corrections
+from deepprofiler.commands.analyze.normalize import normalize
+from deepprofiler.commands.prepare import prepare
 from deepprofiler.errors import ConfigError
+from deepprofiler.evaluation.scores import Scores, score
+from deepprofiler.evaluation.screen import Screen
 from deepprofiler.profiling import Profiles
 from deepprofiler.project import Project
-from deepprofiler.stages.analyze import analyze
-from deepprofiler.stages.corrections import PLAIN, corrections
-from deepprofiler.stages.normalization import normalize
-from deepprofiler.stages.outcome import Outcome
-from deepprofiler.stages.prepare import prepare
-from deepprofiler.stages.report_tables import lower_is_better, measures
-from deepprofiler.stages.scores import Scores, score
-from deepprofiler.stages.screen import Screen
-from deepprofiler.stages.site_quality import well_quality
-from deepprofiler.stages.wells import gather
+from deepprofiler.project.outcome import Outcome
+from deepprofiler.project.site_quality import well_quality
+from deepprofiler.report.report_tables import lower_is_better, measures
 
 TVN, STANDARDIZED = "standardize + tvn", "standardize"
 
@@ -114,7 +114,7 @@ def test_similarities_are_cosines_of_the_treatments(made: MadeFeatures, page: st
 def test_too_many_treatments_for_the_heat_map(
     made: MadeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepprofiler.stages.explore._LARGEST_MATRIX", 11)
+    monkeypatch.setattr("deepprofiler.report.explore._LARGEST_MATRIX", 11)
     analyze(made.project, steps=["report"])
     page = made.project.report_path.read_text()
     assert "similarity-canvas" not in page[: page.index("<script")]
@@ -122,7 +122,7 @@ def test_too_many_treatments_for_the_heat_map(
 
 
 def test_too_many_wells_for_a_map(made: MadeFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepprofiler.stages.explore._MOST_POINTS", 20)
+    monkeypatch.setattr("deepprofiler.report.explore._MOST_POINTS", 20)
     analyze(made.project, steps=["report"])
     views = {view["name"]: view for view in data(made.project.report_path.read_text(), "views")}
     assert "of 20 wells of 32, drawn at random" in views["wells"]["about"]

@@ -9,14 +9,25 @@ import pandas as pd
 import pytest
 import yaml
 
+from deepprofiler.columns import COUNT, FLAG
 from deepprofiler.errors import ConfigError
-from deepprofiler.metadata import COUNT, FLAG
-from deepprofiler.profiling import Profiles, enrichment, group_means, nsc, nscb
+from deepprofiler.evaluation.evaluations import EVALUATIONS, choose
+from deepprofiler.evaluation.scores import (
+    Scores,
+    count_scores,
+    score,
+    shuffled_scores,
+    write_scores,
+)
+from deepprofiler.evaluation.screen import Screen
+from deepprofiler.profiling import (
+    Profiles,
+    enrichment,
+    group_means,
+    nsc,
+    nscb,
+)
 from deepprofiler.project import Project
-from deepprofiler.stages.evaluations import EVALUATIONS, choose
-from deepprofiler.stages.score_tables import write_scores
-from deepprofiler.stages.scores import Scores, count_scores, score, shuffled_scores
-from deepprofiler.stages.screen import Screen
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 BATCH, CONTROL = "Metadata_Batch", "Metadata_Control"

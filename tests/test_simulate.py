@@ -13,13 +13,24 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from deepprofiler import config_file
+from deepprofiler.config import config_file
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.project import Project
-from deepprofiler.simulate import MECHANISMS, Nuisance, Screen, simulate
+from deepprofiler.simulate import (
+    MECHANISMS,
+    Nuisance,
+    Screen,
+    simulate,
+)
 from deepprofiler.simulate.microscope import draw_site
 from deepprofiler.simulate.phenotype import Phenotype
-from deepprofiler.simulate.plan import Batch, Site, Treatment, Well, plan
+from deepprofiler.simulate.plan import (
+    Batch,
+    Site,
+    Treatment,
+    Well,
+    plan,
+)
 
 CALM = Nuisance(
     vignetting=0.0,

@@ -50,7 +50,7 @@ def augment(crops: Any, size: int, augmentation: Augmentation, seed: Any) -> Any
     Parameters
     ----------
     crops : (N, M, M, C) uint8 tensor
-        Crops with the margin of :func:`deepprofiler.learning.cells.margin`.
+        Crops with the margin of :func:`deepprofiler.learning.cell_store.margin`.
     size : int
         Side S of the result.
     augmentation : Augmentation

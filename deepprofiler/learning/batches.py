@@ -13,9 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from deepprofiler.errors import DataError, PluginError, plugin_code
-from deepprofiler.learning.augment import Augmentation, augment, centre, rescale, resize
-from deepprofiler.learning.cells import margin
-from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.augment import (
+    Augmentation,
+    augment,
+    centre,
+    rescale,
+    resize,
+)
+from deepprofiler.learning.cell_store import margin
+from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells
 

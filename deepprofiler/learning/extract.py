@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepprofiler.learning.augment import rescale, resize
-from deepprofiler.learning.device import enough_memory
+from deepprofiler.learning.devices import enough_memory
 from deepprofiler.learning.network import Network
 
 

@@ -3,18 +3,7 @@
 Numbers in, numbers out: nothing here knows of a project, a config or a path.
 """
 
-from deepprofiler.profiling import plot
-from deepprofiler.profiling.aggregate import (
-    WellProfiles,
-    cell_count_profiles,
-    flag_small_wells,
-    group_means,
-    group_medians,
-)
-from deepprofiler.profiling.chain import Chain, make_chain
-from deepprofiler.profiling.compare import difference
-from deepprofiler.profiling.correct import CellCount, WellPosition
-from deepprofiler.profiling.evaluate import (
+from deepprofiler.evaluation.accuracy import (
     Accuracy,
     gene_accuracy,
     k_nearest_accuracy,
@@ -22,21 +11,31 @@ from deepprofiler.profiling.evaluate import (
     nscb,
     replicate_accuracy,
 )
+from deepprofiler.evaluation.differences import difference
+from deepprofiler.evaluation.links import Enrichment, enrichment
+from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.mixing import silhouette
+from deepprofiler.evaluation.precision_recall import precision_recall
+from deepprofiler.evaluation.replication import Replicating, percent_replicating
+from deepprofiler.evaluation.resampling import bootstrap, clopper_pearson, shuffled
+from deepprofiler.evaluation.retrieval import AveragePrecision, mean_average_precision
+from deepprofiler.evaluation.similarity import nearest_profiles
+from deepprofiler.profiling.averages import (
+    WellProfiles,
+    cell_count_profiles,
+    flag_small_wells,
+    group_means,
+    group_medians,
+)
+from deepprofiler.profiling.chain import Chain, make_chain
+from deepprofiler.profiling.correct import CellCount, WellPosition
 from deepprofiler.profiling.joint import Harmony, RankNormal
-from deepprofiler.profiling.links import Enrichment, enrichment
-from deepprofiler.profiling.measure import Measure
-from deepprofiler.profiling.mixing import silhouette
 from deepprofiler.profiling.moments import CellMoments, Moments
-from deepprofiler.profiling.neighbours import nearest_profiles
-from deepprofiler.profiling.normalize import Robust, Standardize
-from deepprofiler.profiling.precision import precision_recall
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.replication import Replicating, percent_replicating
-from deepprofiler.profiling.resampling import bootstrap, clopper_pearson, shuffled
-from deepprofiler.profiling.retrieval import AveragePrecision, mean_average_precision
 from deepprofiler.profiling.sphering import Sphering
-from deepprofiler.profiling.tvn import TVN
-from deepprofiler.profiling.tvn_variants import AuthorsTVN, EfaarTVN
+from deepprofiler.profiling.standardize import Robust, Standardize
+from deepprofiler.profiling.tvn import TVN, AuthorsTVN, EfaarTVN
+from deepprofiler.report import plot
 
 __all__ = [
     "TVN",

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.normalizer import Normalizer, control_rows
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.tables import spoken
 
 ROUNDS = 20
 """Of the median polish, unless its effects stay earlier."""

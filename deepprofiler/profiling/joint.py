@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepprofiler.columns import spoken
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.normalizer import Normalizer
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.tables import spoken
 
 
 class Joint(Normalizer):

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from deepprofiler.columns import PREFIX
 from deepprofiler.errors import DataError, nearest
-from deepprofiler.profiling.tables import (
-    PREFIX,
+from deepprofiler.profiling.profile_files import (
     check_columns,
     is_foreign,
     plain_name,

@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.affine import Affine
 from deepprofiler.profiling.moments import CellMoments, Moments, pooled
-from deepprofiler.profiling.normalizer import control_rows
+from deepprofiler.profiling.normalizer import Affine, control_rows
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.tables import spoken
 
 RULES = ("oas", "ledoit-wolf", "held-out")
 Rule = Literal["oas", "ledoit-wolf", "held-out"] | float

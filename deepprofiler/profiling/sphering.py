@@ -7,10 +7,16 @@ from typing import Literal, Self, get_args
 import numpy as np
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.affine import AffineMap
 from deepprofiler.profiling.moments import CellMoments
+from deepprofiler.profiling.normalizer import AffineMap
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.shrinkage import OnControls, Rule, Unit, principal_axes, shrink
+from deepprofiler.profiling.shrinkage import (
+    OnControls,
+    Rule,
+    Unit,
+    principal_axes,
+    shrink,
+)
 
 Method = Literal["PCA", "ZCA", "PCA-cor", "ZCA-cor"]
 

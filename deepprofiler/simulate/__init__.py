@@ -4,8 +4,8 @@
 ``Screen()`` after BBBC021, ``Screen.demo()``, ``Screen.tiny()`` and ``Screen.cell_painting()``.
 """
 
+from deepprofiler.simulate.design import Nuisance, Screen
 from deepprofiler.simulate.phenotype import MECHANISMS, Phenotype
-from deepprofiler.simulate.screen import Nuisance, Screen
 from deepprofiler.simulate.write import Summary, simulate
 
 __all__ = ["MECHANISMS", "Nuisance", "Phenotype", "Screen", "Summary", "simulate"]

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from deepprofiler.simulate.cells import LOBES, Cells, Values, rank
+from deepprofiler.simulate.cells import (
+    LOBES,
+    Cells,
+    Values,
+    rank,
+)
 from deepprofiler.simulate.phenotype import Phenotype
 
 Image = NDArray[np.float32]

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from deepprofiler.simulate.cells import Cells, make_cells
+from deepprofiler.simulate.design import Nuisance, Screen
 from deepprofiler.simulate.draw import render
 from deepprofiler.simulate.plan import Batch, Site, generator
-from deepprofiler.simulate.screen import Nuisance, Screen
 
 
 def draw_site(

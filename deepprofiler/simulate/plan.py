@@ -8,8 +8,8 @@ from zlib import crc32
 
 import numpy as np
 
+from deepprofiler.simulate.design import Screen, schedule
 from deepprofiler.simulate.phenotype import MECHANISMS, NAMES, Phenotype
-from deepprofiler.simulate.screen import Screen, schedule
 
 Fate = Literal["control", "active", "inactive", "toxic"]
 

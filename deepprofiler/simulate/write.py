@@ -15,14 +15,20 @@ import tifffile
 import yaml
 from numpy.typing import NDArray
 
+from deepprofiler.columns import PREFIX
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
-from deepprofiler.metadata import PREFIX
 from deepprofiler.parallel import ordered_map
 from deepprofiler.project import Project
+from deepprofiler.simulate.design import Screen
 from deepprofiler.simulate.microscope import draw_site
-from deepprofiler.simulate.plan import Batch, Plan, Site, Treatment, plan
-from deepprofiler.simulate.screen import Screen
+from deepprofiler.simulate.plan import (
+    Batch,
+    Plan,
+    Site,
+    Treatment,
+    plan,
+)
 
 _LOCATION = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
 

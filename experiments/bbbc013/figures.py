@@ -10,14 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from deepprofiler.features import iterate
-from deepprofiler.metadata import COUNT
-from deepprofiler.profiling.aggregate import cell_count_profiles
+from deepprofiler.columns import COUNT
+from deepprofiler.commands.analyze.aggregate import Gathered, gather
+from deepprofiler.evaluation.retrieval import AveragePrecision, mean_average_precision
+from deepprofiler.profiling.averages import cell_count_profiles
 from deepprofiler.profiling.chain import make_chain
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.profiling.retrieval import AveragePrecision, mean_average_precision
 from deepprofiler.project import Project
-from deepprofiler.stages.wells import Gathered, gather
+from deepprofiler.project.well_file import iterate
 
 COMPOUNDS = ("Wortmannin", "LY294002")
 # The default of `analyze`, fitted on control cells; and fitted on control wells.

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deepprofiler.commands.setup import setup
 from deepprofiler.project import Project
-from deepprofiler.stages.setup import setup
 
 _WITHIN = ["Metadata_Plate", "Metadata_Replicate"]
 

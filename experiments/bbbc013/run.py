@@ -19,11 +19,11 @@ import yaml
 from figures import Figures
 from plate import lay_out, permute_treatments
 
+from deepprofiler.commands.profile import profile
+from deepprofiler.commands.run import run
+from deepprofiler.commands.train import train
 from deepprofiler.progress import start_logging
 from deepprofiler.project import Project
-from deepprofiler.stages.profile import profile
-from deepprofiler.stages.run import run
-from deepprofiler.stages.train import train
 
 CONFIG = {
     "dataset": {"channels": ["FKHR", "DNA"], "seed": 0},

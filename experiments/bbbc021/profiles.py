@@ -21,10 +21,17 @@ import numpy as np
 import pandas as pd
 from selection import READINGS, Reading, largest_sum_goes, only, replicated, select, varied
 
-from deepprofiler.profiling import Profiles, Standardize, group_means, group_medians, nsc, nscb
+from deepprofiler.evaluation.accuracy import Accuracy
+from deepprofiler.evaluation.differences import difference
+from deepprofiler.profiling import (
+    Profiles,
+    Standardize,
+    group_means,
+    group_medians,
+    nsc,
+    nscb,
+)
 from deepprofiler.profiling.chain import Chain, make_chain
-from deepprofiler.profiling.compare import difference
-from deepprofiler.profiling.evaluate import Accuracy
 
 PLATE, WELL, WEEK = "Metadata_Plate", "Metadata_Well", "Metadata_Week"
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"

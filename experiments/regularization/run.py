@@ -24,17 +24,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from deepprofiler.learning import device
+from deepprofiler.commands.analyze.aggregate import gather
+from deepprofiler.commands.analyze.normalize import fit_chain
+from deepprofiler.commands.export_cells import export_cells
+from deepprofiler.commands.locate import locate
+from deepprofiler.commands.profile import profile
+from deepprofiler.commands.train import train
+from deepprofiler.evaluation.scores import score
+from deepprofiler.learning import devices as device
 from deepprofiler.progress import start_logging
 from deepprofiler.project import Project
 from deepprofiler.simulate import Screen, simulate
-from deepprofiler.stages.export_cells import export_cells
-from deepprofiler.stages.locate import locate
-from deepprofiler.stages.normalization import fit_chain
-from deepprofiler.stages.profile import profile
-from deepprofiler.stages.scores import score
-from deepprofiler.stages.train import train
-from deepprofiler.stages.wells import gather
 
 sys.path.append(str(Path(__file__).parent.parent / "bbbc013"))
 

@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from deepprofiler.errors import PluginError
-from deepprofiler.learning.apart import partners
-from deepprofiler.learning.generator import CropGenerator
-from deepprofiler.learning.sampling import Cells, balanced
+from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.sampling import Cells, balanced, partners
 from deepprofiler.registry import CROP_GENERATORS
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from deepprofiler.errors import PluginError
-from deepprofiler.learning.apart import sequence
-from deepprofiler.learning.generator import CropGenerator
-from deepprofiler.learning.sampling import Cells
+from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.sampling import Cells, sequence
 from deepprofiler.registry import CROP_GENERATORS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.sampling import Cells, balanced
 from deepprofiler.registry import CROP_GENERATORS
 

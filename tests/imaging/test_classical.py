@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.imaging.classical import measure_objects
+from deepprofiler.imaging.object_features import measure_objects
 from deepprofiler.imaging.segment import centers, segment_nuclei
 
 # CellProfiler's names of the channels, and the files' numbers.

@@ -7,7 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from deepprofiler.imaging.crop import cut, mask_neighbours, overlaps, quantize
+from deepprofiler.imaging.crop import (
+    cut,
+    mask_neighbours,
+    overlaps,
+    quantize,
+)
 
 
 def numbered(height: int, width: int, channels: int = 2, dtype: type = np.uint16) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 from deepprofiler.errors import DataError
 from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import (
+    IlluminationStatistics,
     correct,
     load,
     require_usable,
@@ -19,7 +20,6 @@ from deepprofiler.imaging.illumination import (
     save_clipped,
 )
 from deepprofiler.imaging.read import ImageFile, read_site
-from deepprofiler.imaging.statistics import IlluminationStatistics
 
 CHANNELS = ("DNA", "RNA", "ER", "AGP", "Mito")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepprofiler.imaging.resample import cut_resampled
+from deepprofiler.imaging.crop import cut_resampled
 
 
 def boxes(centers: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:

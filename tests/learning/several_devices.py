@@ -18,13 +18,10 @@ from tiny_screen import CHANNELS, CLASSES, SIZE, Screen, Softening, make_screen,
 
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Look
-from deepprofiler.learning.distribute import make_strategy, set_seeds
-from deepprofiler.learning.fit import fit
+from deepprofiler.learning.devices import make_strategy, precision, set_seeds
+from deepprofiler.learning.fit import fit, spoiled_alike
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.precision import precision
-from deepprofiler.learning.recipe import Recipe
-from deepprofiler.learning.schedules import Constant, Cosine
-from deepprofiler.learning.trainer import spoiled_alike
+from deepprofiler.learning.optimizer import Constant, Cosine, Recipe
 
 RECIPE = Recipe(
     epochs=2,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from deepprofiler.learning.apart import partners, sequence
-from deepprofiler.learning.sampling import Cells
+from deepprofiler.learning.sampling import Cells, partners, sequence
 
 LEVELS = ("batch", "replicate", "plate", "well")
 

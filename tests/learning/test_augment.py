@@ -10,8 +10,14 @@ import tensorflow as tf
 from scipy.ndimage import map_coordinates
 from scipy.stats import chisquare
 
-from deepprofiler.learning.augment import RULES, Augmentation, augment, centre, rescale
-from deepprofiler.learning.cells import margin
+from deepprofiler.learning.augment import (
+    RULES,
+    Augmentation,
+    augment,
+    centre,
+    rescale,
+)
+from deepprofiler.learning.cell_store import margin
 
 NOTHING = Augmentation(flips=False, turns=False, rotations=False, shift=0)
 

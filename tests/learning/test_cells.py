@@ -11,8 +11,14 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.learning.cell_writer import CellStoreWriter
-from deepprofiler.learning.cells import VERSION, CellStore, margin, read_settings, table_path
+from deepprofiler.learning.cell_store import (
+    VERSION,
+    CellStore,
+    CellStoreWriter,
+    margin,
+    read_settings,
+    table_path,
+)
 
 CHANNELS = ("DNA", "ER")
 SIZE = 6

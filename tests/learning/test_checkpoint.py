@@ -15,7 +15,7 @@ from tiny_screen import CHANNELS, SIZE, tiny
 from deepprofiler.errors import DataError
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.checkpoint import Checkpoint
-from deepprofiler.learning.recipe import Recipe, make_optimizer
+from deepprofiler.learning.optimizer import Recipe, make_optimizer
 
 STATE = Checkpoint(4, {"channels": ["DNA", "ER"], "classes": ["a", "é"]}, [{"loss": 1.5}])
 

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from deepprofiler.errors import ConfigError
-from deepprofiler.learning.distribute import (
+from deepprofiler.learning.devices import (
     agreed,
     is_chief,
     make_strategy,

@@ -35,15 +35,18 @@ from deepprofiler.errors import ConfigError, DataError, PluginError
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Batches, Look
-from deepprofiler.learning.fit import fit
-from deepprofiler.learning.generator import CropGenerator
-from deepprofiler.learning.history import History, best_epoch, is_over
+from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.fit import History, Record, Trainer, best_epoch, fit, is_over
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.recipe import Recipe
-from deepprofiler.learning.record import Record
+from deepprofiler.learning.optimizer import (
+    Constant,
+    Cosine,
+    Plateau,
+    Recipe,
+    Schedule,
+    Steps,
+)
 from deepprofiler.learning.sampling import Cells
-from deepprofiler.learning.schedules import Constant, Cosine, Plateau, Schedule, Steps
-from deepprofiler.learning.trainer import Trainer
 
 LOOK = Look(SIZE, "min-max", Augmentation(shift=1))
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.05, seed=3)

@@ -13,7 +13,7 @@ from keras2_file import randomize, weights_of, write
 from tiny_screen import CHANNELS, SIZE, tiny
 
 from deepprofiler.errors import DataError
-from deepprofiler.learning.keras2 import is_keras2, load
+from deepprofiler.learning.keras_weights import is_keras2, load
 from deepprofiler.learning.network import Network
 
 CROPS = np.random.default_rng(0).random((4, SIZE, SIZE, CHANNELS), np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from deepprofiler.learning.metrics import accuracies
+from deepprofiler.learning.fit import accuracies
 
 
 @pytest.mark.parametrize("seed", range(4))

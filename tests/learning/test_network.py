@@ -8,7 +8,7 @@ import pytest
 from tiny_screen import CHANNELS, SIZE, tiny
 
 from deepprofiler.errors import ConfigError, PluginError
-from deepprofiler.learning import device
+from deepprofiler.learning import devices as device
 from deepprofiler.learning.network import Network, require_network
 
 

@@ -15,10 +15,10 @@ from tiny_screen import CHANNELS, SIZE, Single, make_screen, tiny
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Batches, Look
+from deepprofiler.learning.devices import Precision, precision
 from deepprofiler.learning.extract import feature_function
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.precision import Precision, precision
-from deepprofiler.learning.schedules import Plateau
+from deepprofiler.learning.optimizer import Plateau
 
 HALVES: list[Precision] = ["bfloat16", "float16"]
 

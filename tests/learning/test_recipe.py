@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from deepprofiler.learning.recipe import Recipe, make_loss, make_optimizer
+from deepprofiler.learning.optimizer import Recipe, make_loss, make_optimizer
 
 RATE, DECAY, STEPS = 0.1, 0.05, 4
 GRADIENTS = np.random.default_rng(0).normal(size=(STEPS, 3))

@@ -12,8 +12,8 @@ from tiny_screen import CHANNELS, SIZE, make_screen
 
 from deepprofiler.learning.augment import Augmentation, centre, resize
 from deepprofiler.learning.batches import Batches, Look
+from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.extract import extract, feature_function
-from deepprofiler.learning.generator import CropGenerator
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells, balanced
 

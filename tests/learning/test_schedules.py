@@ -8,7 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from deepprofiler.learning.schedules import Constant, Cosine, Plateau, Schedule, Steps
+from deepprofiler.learning.optimizer import (
+    Constant,
+    Cosine,
+    Plateau,
+    Schedule,
+    Steps,
+)
 
 FIRST, EPOCHS, STEPS = 0.2, 10, 7
 

@@ -15,8 +15,8 @@ from test_fit import RECIPE, KilledError, kill_at, train
 from tiny_screen import make_screen
 
 from deepprofiler.errors import ConfigError
-from deepprofiler.learning import track
-from deepprofiler.learning.track import require_trackers, tracking
+from deepprofiler.learning import trackers as track
+from deepprofiler.learning.trackers import require_trackers, tracking
 
 SETTINGS = {"epochs": 2, "optimizer": {"name": "sgd"}}
 

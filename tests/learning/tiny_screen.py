@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deepprofiler.learning.cells import margin
-from deepprofiler.learning.generator import CropGenerator
+from deepprofiler.learning.cell_store import margin
+from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells, balanced
 

@@ -9,8 +9,15 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import Profiles, gene_accuracy, nsc, nscb, replicate_accuracy, shuffled
-from deepprofiler.profiling.neighbours import nearest_profiles
+from deepprofiler.evaluation.similarity import nearest_profiles
+from deepprofiler.profiling import (
+    Profiles,
+    gene_accuracy,
+    nsc,
+    nscb,
+    replicate_accuracy,
+    shuffled,
+)
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 BATCH, PLATE = "Metadata_Batch", "Metadata_Plate"
@@ -161,7 +168,7 @@ def test_random_designs_agree_with_a_plain_loop(seed: int) -> None:
 def test_blocks_of_queries_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     profiles = crossed()
     whole = nscb(profiles, **NAMES, batch=BATCH, controls=None)
-    monkeypatch.setattr("deepprofiler.profiling.neighbours.BLOCK", 3)
+    monkeypatch.setattr("deepprofiler.evaluation.similarity.BLOCK", 3)
     parts = nscb(profiles, **NAMES, batch=BATCH, controls=None)
     pd.testing.assert_frame_equal(whole.queries, parts.queries)
     pd.testing.assert_frame_equal(whole.confusion, parts.confusion)

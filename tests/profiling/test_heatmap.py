@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.distance import cosine
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.heatmap import cluster, group_colours, heat_map
-from deepprofiler.profiling.outliers import outlying
+from deepprofiler.evaluation.outliers import outlying
+from deepprofiler.report.heatmap import cluster, group_colours, heat_map
 
 
 def families(seed=0):

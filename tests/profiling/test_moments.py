@@ -7,7 +7,7 @@ import pytest
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import CellMoments, Moments
-from deepprofiler.profiling.affine import AffineMap
+from deepprofiler.profiling.normalizer import AffineMap
 
 
 def test_merged_moments_are_those_of_all_rows() -> None:

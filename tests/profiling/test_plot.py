@@ -11,8 +11,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import figures, pictures, plates, plot
-from deepprofiler.profiling.embed import tsne, umap
+from deepprofiler.report import (
+    figures,
+    pictures,
+    plot,
+)
+from deepprofiler.report import (
+    plate_maps as plates,
+)
+from deepprofiler.report.embedding import tsne, umap
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import fisher_exact
 from test_bbbc021 import COMPOUND, COUNT, MECHANISM, MEMBERS, TREATMENT, bbbc021, controls_of
 
+from deepprofiler.evaluation.retrieval import RandomOrders
 from deepprofiler.profiling import (
     Profiles,
     enrichment,
@@ -20,7 +21,6 @@ from deepprofiler.profiling import (
     percent_replicating,
     shuffled,
 )
-from deepprofiler.profiling.random_ranking import RandomOrders
 
 TREATED = {"treatment": TREATMENT, "compound": COMPOUND, "mechanism": MECHANISM, "controls": None}
 

@@ -8,7 +8,12 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import Profiles, clopper_pearson, percent_replicating, silhouette
+from deepprofiler.profiling import (
+    Profiles,
+    clopper_pearson,
+    percent_replicating,
+    silhouette,
+)
 
 TREATMENT, COMPOUND, BATCH = "Metadata_Treatment", "Metadata_Compound", "Metadata_Batch"
 

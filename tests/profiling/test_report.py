@@ -16,9 +16,15 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from deepprofiler.profiling import figures, pictures, plates, plot
-from deepprofiler.profiling.embedded import similarity_values, wells_values
-from deepprofiler.profiling.findings import (
+from deepprofiler.report import (
+    figures,
+    pictures,
+    plot,
+)
+from deepprofiler.report import (
+    plate_maps as plates,
+)
+from deepprofiler.report.findings import (
     Comparison,
     Estimate,
     LeftOut,
@@ -27,7 +33,7 @@ from deepprofiler.profiling.findings import (
     number,
     sentences,
 )
-from deepprofiler.profiling.page import (
+from deepprofiler.report.page import (
     Neighbours,
     Picture,
     Points,
@@ -36,8 +42,11 @@ from deepprofiler.profiling.page import (
     Similarities,
     Table,
     Wells,
+    render,
+    similarity_values,
+    wells_values,
+    write,
 )
-from deepprofiler.profiling.report import render, write
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -1,0 +1,251 @@
+"""Read everything, change nothing, and tell what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from deepprofiler.commands.analyze.requirements import require_analysis
+from deepprofiler.errors import DataError, DeepProfilerError
+from deepprofiler.imaging.read import ImageFile, inspect, read_site
+from deepprofiler.parallel import ordered_map
+from deepprofiler.progress import track
+from deepprofiler.project import Project
+from deepprofiler.project.index import Index, Site
+from deepprofiler.project.outcome import Outcome
+from deepprofiler.project.sites import explain, read_cells
+from deepprofiler.project.splits import training_labels
+
+# A minimum above half of the maximum is a pedestal: dividing by an illumination function would
+# shape the pedestal and not the signal.
+_PEDESTAL = 0.5
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """One channel of one site as found, or the reason why it cannot be used."""
+
+    shape: tuple[int, int] = (0, 0)
+    dtype: str = ""
+    minimum: float = 0.0
+    maximum: float = 0.0
+    pixel_size: float | None = None
+    problem: str = ""
+
+
+@dataclass
+class _Findings:
+    """Everything worth telling."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+
+
+def check(project: Project) -> Outcome:
+    """Read the config, the index, every image and every location file.
+
+    Parameters
+    ----------
+    project : Project
+
+    Returns
+    -------
+    Outcome
+        One note for every problem, warning and fact; problems and warnings make the exit code 1.
+
+    Raises
+    ------
+    ConfigError, DataError
+        The config or the index itself cannot be used.
+    """
+    index = project.index
+    findings = _Findings()
+    workers = min(project.workers, len(index.sites))
+    results = ordered_map(_planes, index.sites, workers=workers)
+    planes = list(track(results, len(index.sites), "check: sites"))
+    _tell_images(project, planes, findings)
+    _tell_locations(project, planes, findings)
+    _tell_labels(project, findings)
+    _tell_analysis(project, findings)
+    lines = [
+        *(f"problem: {line}" for line in findings.problems),
+        *(f"warning: {line}" for line in findings.warnings),
+        *findings.facts,
+    ]
+    return Outcome(
+        "check",
+        wrote=["nothing (it only reads)"],
+        notes=lines,
+        left_out={"problem(s)": len(findings.problems), "warning(s)": len(findings.warnings)},
+        then="prepare, train, profile (or run)",
+    )
+
+
+def _planes(site: Site) -> list[_Plane]:
+    """Read each file of a site by itself, so that every broken one is found."""
+    members: dict[Path, list[ImageFile]] = defaultdict(list)
+    for file in site.files:
+        members[file.path].append(file)
+    found: dict[ImageFile, _Plane] = {}
+    for path, files in members.items():
+        try:
+            image = read_site(files)
+            size = inspect(path).pixel_size
+        except DataError as error:
+            found |= dict.fromkeys(files, _Plane(problem=explain(site, str(error))))
+            continue
+        for position, file in enumerate(files):
+            pixels = image[:, :, position]
+            low, high = float(pixels.min()), float(pixels.max())
+            found[file] = _Plane(pixels.shape, str(pixels.dtype), low, high, size)
+    return [found[file] for file in site.files]
+
+
+def _tell_images(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
+    index = project.index
+    plates = len(index.plates)
+    findings.facts.append(
+        f"{len(index.sites)} sites in {len(index.wells())} wells on {plates} plate(s), "
+        f"channels {', '.join(index.channels)}"
+    )
+    for row in planes:
+        # Once for each file: the channels of a stack share their problem.
+        findings.problems += dict.fromkeys(plane.problem for plane in row if plane.problem)
+    sizes = {}
+    for plate, pairs in _by_plate(index, planes).items():
+        sizes[plate] = _tell_plate(project, plate, pairs, findings)
+    known = {plate: size for plate, size in sizes.items() if size is not None}
+    if known:
+        listing = ", ".join(f"{plate} {size:.4g}" for plate, size in known.items())
+        findings.facts.append(f"pixel size in µm by plate: {listing}")
+        if max(known.values()) > 1.01 * min(known.values()):
+            findings.warnings.append(
+                f"pixel sizes differ between plates ({listing} µm): a crop of "
+                f"{project.config.crops.size} pixels covers another area on each"
+            )
+
+
+def _by_plate(
+    index: Index, planes: list[list[_Plane]]
+) -> dict[str, list[tuple[Site, list[_Plane]]]]:
+    grouped: dict[str, list[tuple[Site, list[_Plane]]]] = defaultdict(list)
+    for site, row in zip(index.sites, planes, strict=True):
+        grouped[site.plate].append((site, row))
+    return grouped
+
+
+def _tell_plate(
+    project: Project, plate: str, pairs: list[tuple[Site, list[_Plane]]], findings: _Findings
+) -> float | None:
+    """Tell what is odd about one plate; return its pixel size in µm where all files agree."""
+    dataset = project.config.dataset
+    first_of_size: dict[tuple[int, int], str] = {}
+    for site, row in pairs:
+        for file, plane in zip(site.files, row, strict=True):
+            if not plane.problem:
+                first_of_size.setdefault(plane.shape, str(file.path))
+    if len(first_of_size) > 1:
+        listing = "; ".join(f"{h} × {w}: {path}" for (h, w), path in first_of_size.items())
+        findings.problems.append(f"plate {plate} mixes image sizes ({listing})")
+    expected = dataset.image_size
+    for height, width in first_of_size:
+        if expected is not None and (height, width) != expected:
+            findings.warnings.append(
+                f"plate {plate}: images are {height} × {width} pixels, the config says "
+                f"{expected[0]} × {expected[1]}; the size of the file is used"
+            )
+    for position, channel in enumerate(project.index.channels):
+        good = [row[position] for _, row in pairs if not row[position].problem]
+        if good:
+            _tell_channel(f"plate {plate}, channel {channel}", good, dataset.bits, findings)
+    found = {plane.pixel_size for _, row in pairs for plane in row if not plane.problem}
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _tell_channel(place: str, planes: list[_Plane], bits: int | None, findings: _Findings) -> None:
+    """Warn of a pedestal, negative values, mixed types and a wrong bit depth."""
+    low = min(plane.minimum for plane in planes)
+    high = max(plane.maximum for plane in planes)
+    types = sorted({plane.dtype for plane in planes})
+    if len(types) > 1:
+        findings.warnings.append(f"{place}: mixes {' and '.join(types)} files")
+    if low < 0:
+        findings.warnings.append(
+            f"{place}: negative values (least {low:g}); illumination correction divides and "
+            "expects a background near 0: subtract the offset of the camera's signed files"
+        )
+    elif high > 0 and low > _PEDESTAL * high:
+        findings.warnings.append(
+            f"{place}: the minimum {low:g} is {low / high:.0%} of the maximum {high:g}, a "
+            "pedestal that illumination correction would shape: subtract it"
+        )
+    if bits is not None and high >= 2**bits:
+        findings.warnings.append(
+            f"{place}: the maximum {high:g} does not fit the {bits} bits of the config"
+        )
+    constant = sum(plane.minimum == plane.maximum for plane in planes)
+    if constant:
+        findings.warnings.append(f"{place}: {constant} image(s) have one value everywhere")
+
+
+def _tell_locations(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
+    crops = project.config.crops
+    if crops.mode == "cells" and not project.has_locations():
+        findings.facts.append("no locations yet; `locate` makes them, as does `train`")
+        return
+    cells = empty = 0
+    for site, row in zip(project.index.sites, planes, strict=True):
+        shape = next((plane.shape for plane in row if not plane.problem), None)
+        if shape is None:
+            continue
+        try:
+            table, dropped = read_cells(project, site, shape, crops.size)
+        except DataError as error:
+            findings.problems.append(str(error))
+            continue
+        cells += len(table)
+        empty += len(table) + len(dropped) == 0
+        findings.problems += [reason for _, reason in dropped]
+    if crops.mode == "cells":
+        findings.facts.append(f"{cells} cells located, {empty} site(s) without any")
+    else:
+        findings.facts.append(f"{cells} views of {crops.size} × {crops.size} pixels, {crops.mode}")
+
+
+def _tell_labels(project: Project, findings: _Findings) -> None:
+    index = project.index
+    roles = ", ".join(f"{role} = {column}" for role, column in index.roles.items())
+    findings.facts.append(f"roles of the index's columns: {roles or 'none'}")
+    if not index.has("label"):
+        findings.facts.append("no label column: `profile` works, `train` does not")
+        return
+    train = project.config.train
+    try:
+        training = training_labels(index, controls=train.controls, labels=train.labels)
+    except DeepProfilerError as error:
+        findings.warnings.append(f"train: {error}")
+        return
+    sites = Counter(training.codes.tolist())
+    counts = np.array([sites[code] for code in range(len(training.classes))])
+    findings.facts.append(
+        f"{len(training.classes)} classes to train on, {counts.min()} to {counts.max()} sites each"
+        + _listing(training.left_out.items())
+    )
+
+
+def _tell_analysis(project: Project, findings: _Findings) -> None:
+    """Tell whether ``analyze`` can do what the config asks for."""
+    try:
+        findings.facts += require_analysis(project, report=project.config.analyze.report)
+    except DeepProfilerError as error:
+        findings.problems.append(f"analyze: {error}")
+
+
+def _listing(counts: Iterable[tuple[str, int]]) -> str:
+    text = ", ".join(f"{count} sites {reason}" for reason, count in counts if count)
+    return f"; not trained on: {text}" if text else ""

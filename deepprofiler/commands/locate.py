@@ -1,0 +1,166 @@
+"""Find the nuclei of every site by Otsu's threshold in the DNA channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deepprofiler.commands.prepare import is_needed as preparing_is_needed
+from deepprofiler.commands.prepare import prepare
+from deepprofiler.config.schema import Locate
+from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.imaging.read import read_labels, write_labels
+from deepprofiler.imaging.segment import centers, segment_nuclei
+from deepprofiler.parallel import ordered_map
+from deepprofiler.progress import track
+from deepprofiler.project import Project
+from deepprofiler.project.index import Site
+from deepprofiler.project.locations import write_locations
+from deepprofiler.project.outcome import LOG, Failures, Outcome
+from deepprofiler.project.sites import SiteReader, explain, require_whole_index
+
+_NUCLEAR = ("dna", "hoechst", "dapi")
+
+
+def locate(project: Project, *, labels: bool = False) -> Outcome:
+    """Write ``inputs/locations/<plate>/<well>-<site>-Nuclei.csv`` where it does not exist.
+
+    Parameters
+    ----------
+    project : Project
+    labels : bool
+        Also write label images to ``outputs/labels``; ``crops.mask`` asks for them by itself.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ConfigError
+        No channel is known to show nuclei, or the index is a part that ``split`` wrote.
+    """
+    require_whole_index(project, "locate")
+    labels = labels or project.config.crops.mask
+    channel = nuclear_channel(project)
+    if preparing_is_needed(project):
+        LOG.info("locate needs the illumination functions: running prepare first")
+        prepare(project)
+    failures = Failures(project, "locate")
+    kept = sum(project.locations_path(site).exists() for site in project.index.sites)
+    sites = [
+        site
+        for site in project.index.sites
+        if not project.locations_path(site).exists()
+        or (labels and not project.labels_path(site).exists())
+    ]
+    unfinished = project.locate_unfinished_path
+    if sites:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+    segment = _Segment(
+        SiteReader(project), channel, project.config.locate, replace(project), labels
+    )
+    results = ordered_map(segment, sites, workers=min(project.workers, max(len(sites), 1)))
+    counts = []
+    drawn = 0
+    for site, result in zip(sites, track(results, len(sites), "locate: sites"), strict=True):
+        if isinstance(result, str):
+            failures.add(site.plate, site.well, site.site, explain(site, result))
+            continue
+        counts += [] if result.cells is None else [result.cells]
+        drawn += result.drawn
+    failures.write()
+    unfinished.unlink(missing_ok=True)
+    outcome = Outcome("locate", left_out=failures.counts(), then="export-sc (or train)")
+    if counts:
+        outcome.wrote.append(
+            f"{sum(counts)} cells of {len(counts)} sites to inputs/locations "
+            f"(median {np.median(counts):.0f} a site)"
+        )
+    if drawn:
+        outcome.wrote.append(f"label images of {drawn} sites to outputs/labels")
+    empty = counts.count(0)
+    if empty:
+        outcome.notes.append(f"{empty} site(s) hold no cells; their files have only a header")
+    if kept:
+        outcome.notes.append(f"kept the locations of {kept} site(s) that existed before")
+    return outcome
+
+
+def is_needed(project: Project) -> bool:
+    """Whether crops are of cells, and the project has none yet or ``locate`` was interrupted."""
+    if project.config.crops.mode != "cells":
+        return False
+    return not project.has_locations() or project.locate_unfinished_path.exists()
+
+
+def nuclear_channel(project: Project) -> int:
+    """Position of the channel that shows nuclei.
+
+    Raises
+    ------
+    ConfigError
+        ``locate.channel`` is not a channel, or is not given and no name tells.
+    """
+    channels = project.index.channels
+    name = project.config.locate.channel
+    if name is not None:
+        if name not in channels:
+            raise ConfigError(f"locate.channel is {name}, the channels are {', '.join(channels)}")
+        return channels.index(name)
+    for wanted in _NUCLEAR:
+        for position, channel in enumerate(channels):
+            if channel.lower() == wanted:
+                return position
+    raise ConfigError(
+        f"none of the channels {', '.join(channels)} is named DNA, Hoechst or DAPI; "
+        "set locate.channel to the one that shows nuclei"
+    )
+
+
+@dataclass(frozen=True)
+class _Located:
+    """What was written for a site: cells (None: its locations existed) and a label image."""
+
+    cells: int | None
+    drawn: bool
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Segments one site."""
+
+    reader: SiteReader
+    channel: int
+    settings: Locate
+    paths: Project
+    labels: bool
+
+    def __call__(self, site: Site) -> _Located | str:
+        """Write what ``site`` misses; return what that was or why it cannot be."""
+        drawn = self.paths.labels_path(site)
+        try:
+            # Label images that exist, perhaps of another program, are the segmentation.
+            labels = read_labels(drawn) if drawn.exists() else self._segment(site)
+        except DataError as error:
+            return str(error)
+        draw = self.labels and not drawn.exists()
+        if draw:
+            write_labels(drawn, labels)
+        locations = self.paths.locations_path(site)
+        if locations.exists():
+            return _Located(None, draw)
+        x, y, area = centers(labels)
+        write_locations(locations, x, y, area=area)
+        return _Located(len(x), draw)
+
+    def _segment(self, site: Site) -> np.ndarray:
+        """Label image (H, W) of a site's nuclei."""
+        return segment_nuclei(
+            self.reader.image(site, self.channel)[:, :, 0],
+            min_diameter=self.settings.min_diameter,
+            max_diameter=self.settings.max_diameter,
+            border=self.settings.border,
+        )

@@ -1,0 +1,46 @@
+"""Everything from images to the report."""
+
+from __future__ import annotations
+
+from deepprofiler.commands.analyze import analyze
+from deepprofiler.commands.analyze.requirements import require_analysis
+from deepprofiler.commands.export_cells import export_cells
+from deepprofiler.commands.locate import is_needed as locating_is_needed
+from deepprofiler.commands.locate import locate
+from deepprofiler.commands.prepare import prepare
+from deepprofiler.commands.profile import profile
+from deepprofiler.commands.train import train
+from deepprofiler.project import Project
+from deepprofiler.project.networks import TRAINED
+from deepprofiler.project.outcome import LOG, Outcome
+
+
+def run(project: Project) -> Outcome:
+    """Run ``prepare``, ``locate``, ``export-sc``, ``train``, ``profile`` and ``analyze``.
+
+    ``locate`` runs only where the project has no location file at all, or where it was
+    interrupted: else a missing one is a site that was not located, and is reported. Nothing is
+    exported and trained where ``profile.checkpoint`` names weights that are there already.
+
+    Returns
+    -------
+    Outcome
+        The outcomes of all stages, one after the other.
+    """
+    require_analysis(project, report=project.config.analyze.report)
+    stages = [prepare, *([locate] if locating_is_needed(project) else [])]
+    if project.config.profile.checkpoint in TRAINED:
+        stages += [export_cells, train]
+    total = Outcome("run")
+    for stage in [*stages, profile, analyze]:
+        outcome = stage(project)
+        for line in outcome.lines()[: None if not outcome.then else -1]:
+            LOG.info("%s", line)
+        total.wrote += [f"{outcome.stage}: {line}" for line in outcome.wrote]
+        total.notes += [f"{outcome.stage}: {line}" for line in outcome.notes]
+        for what, count in outcome.left_out.items():
+            if "(" in what:
+                continue  # What a stage repeats of an earlier one, which has told it already.
+            total.left_out[f"{what} ({outcome.stage})"] = count
+    total.then = f"open {project.report_path}"
+    return total

@@ -1,0 +1,307 @@
+"""Several GPUs, and several machines, that train one network.
+
+Each device computes its share of every batch; gradients and the statistics of batch normalization
+are those of the whole batch, so that training is that of one device but for rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deepprofiler.errors import ConfigError
+from deepprofiler.learning.network import Network
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@contextmanager
+def precision(name: Precision) -> Iterator[None]:
+    """Build networks that compute in ``name``; their weights are float32 in any case.
+
+    Only what is built inside is concerned. A network takes float32 crops and rounds them itself,
+    after they were rescaled.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Send what C++ writes to the standard error nowhere; Python's exceptions still pass."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # The process has no standard error.
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# While it is imported, TensorFlow greets whatever TF_CPP_MIN_LOG_LEVEL says.
+with _silent():
+    import keras
+    import tensorflow as tf
+
+
+@contextmanager
+def enough_memory(key: str, size: int) -> Iterator[None]:
+    """Turn the error of a device whose memory is full into a ConfigError.
+
+    Parameters
+    ----------
+    key : str
+        What the config calls the size of a batch.
+    size : int
+        Its value.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        reason = str(error.message).partition("\n")[0]
+        raise ConfigError(
+            f"{key}: {size} is too large for the memory of {describe()}; set a smaller one, or "
+            f"free memory that other programs use ({reason})"
+        ) from None
+
+
+def describe() -> str:
+    """Name the device in one line, for the log."""
+    devices = tf.config.get_visible_devices("GPU")
+    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    if not devices:
+        cores = tf.config.threading.get_intra_op_parallelism_threads() or _cores()
+        return f"CPU, {cores} core(s); {versions}"
+    names = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.name)
+        for device in devices
+    ]
+    return f"GPU, {', '.join(names)}; {versions}"
+
+
+def choose(gpu: str | int | None, cores: int = 0) -> str:
+    """Decide what TensorFlow runs on; must come before any of its operations.
+
+    Parameters
+    ----------
+    gpu : str or int, optional
+        Number of the one GPU to use; -1: none; not given: all there are.
+    cores : int
+        At most so many processor cores; 0: all.
+
+    Returns
+    -------
+    str
+        See :func:`describe`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such GPU.
+    """
+    devices = tf.config.list_physical_devices("GPU")
+    if str(gpu) == "-1":
+        devices = []
+    elif gpu is not None:
+        if str(gpu) not in map(str, range(len(devices))):
+            found = f"GPUs 0 to {len(devices) - 1}" if devices else "no GPU that TensorFlow can use"
+            raise ConfigError(f"--gpu {gpu}: this machine has {found}; leave --gpu out")
+        devices = [devices[int(gpu)]]
+    # TensorFlow refuses any change once it runs: within one process the first choice holds.
+    with suppress(RuntimeError):
+        tf.config.set_visible_devices(devices, "GPU")
+        for device in devices:
+            tf.config.experimental.set_memory_growth(device, True)
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    return describe()
+
+
+def set_seed(seed: int) -> None:
+    """Decide the initial weights of the networks built next, and make a GPU repeat itself.
+
+    On a GPU several operations sum in an order that changes from run to run; they are replaced
+    by slower ones that do not.
+    """
+    keras.utils.set_random_seed(seed)
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def make_strategy(devices: int | Literal["all"]) -> tf.distribute.Strategy:
+    """Choose the devices to train on; must come before any of TensorFlow's operations.
+
+    Where the environment variable ``TF_CONFIG`` is set, the machines that it names train together.
+
+    Parameters
+    ----------
+    devices : int or "all"
+        Number of GPUs of this machine, from the first; without a GPU, 1 and "all" are the
+        processor.
+
+    Returns
+    -------
+    tf.distribute.Strategy
+
+    Raises
+    ------
+    ConfigError
+        There are fewer GPUs, or ``TF_CONFIG`` is not what TensorFlow expects.
+    """
+    found = tf.config.get_visible_devices("GPU")
+    count = max(1, len(found)) if devices == "all" else devices
+    if count > max(1, len(found)):
+        raise ConfigError(
+            f"train.devices: {count}, but TensorFlow can use {len(found)} GPU(s) here; give a "
+            "smaller number, or `all`"
+        )
+    if "TF_CONFIG" in os.environ:
+        _require_cluster(os.environ["TF_CONFIG"])
+        # TensorFlow refuses any change once it runs: within one process the first choice holds.
+        with suppress(RuntimeError):
+            tf.config.set_visible_devices(found[:count], "GPU")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if count > 1:
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(count)])
+    return tf.distribute.get_strategy()
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this machine writes files: the first of several, or the only one."""
+    return _rank(strategy) == 0
+
+
+def agreed(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+    """Give every machine the chief's numbers; each waits here for all the others.
+
+    Parameters
+    ----------
+    strategy : tf.distribute.Strategy
+    values : array
+        Of the same shape and type on every machine.
+    """
+    if strategy.cluster_resolver is None:
+        return values
+
+    # An argument: a graph cannot hold a constant of 2 GB.
+    @tf.function(autograph=False)
+    def share(mine: Any) -> Any:
+        return strategy.run(from_first, args=(mine,))
+
+    def from_first(mine: Any) -> Any:
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group, 0)
+        given = tf.where(first, mine, tf.zeros_like(mine))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, given)
+
+    found: np.ndarray = strategy.experimental_local_results(share(tf.constant(values)))[0].numpy()
+    return found
+
+
+def wait(strategy: tf.distribute.Strategy) -> None:
+    """Let each machine wait until all have come so far."""
+    agreed(strategy, np.zeros(1))
+
+
+def own_share(batch: Any) -> Any:
+    """Cut a replica's part out of the tensor of a whole batch, in order of the replicas."""
+    context = tf.distribute.get_replica_context()
+    count = context.num_replicas_in_sync
+    if count == 1:
+        return batch
+    size = batch.shape[0] // count
+    first = context.replica_id_in_sync_group * size
+    # Only the share travels to a GPU.
+    with tf.device("CPU:0"):
+        return tf.slice(batch, [first, *[0] * (len(batch.shape) - 1)], [size, *batch.shape[1:]])
+
+
+def require_equal_shares(strategy: tf.distribute.Strategy, batch_size: int) -> None:
+    """Raise ConfigError unless a batch can be divided into equal shares."""
+    count = strategy.num_replicas_in_sync
+    if batch_size % count:
+        raise ConfigError(
+            f"train.batch_size: {batch_size} examples cannot be divided among {count} devices; "
+            f"take a multiple of {count}"
+        )
+
+
+def synchronize(network: Network) -> None:
+    """Let batch normalization take the statistics of whole batches, not of each device's share."""
+    for layer in network.train._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+
+
+def set_seeds(network: Network, strategy: tf.distribute.Strategy, *key: int) -> None:
+    """Seed dropout and the like from some numbers, each device differently."""
+    for place, number in enumerate(_replicas(strategy)):
+
+        def own(state: Any, place: int = place) -> Any:
+            return strategy.experimental_local_results(state.value)[place]
+
+        network.set_seeds(*key, number, part=own)
+
+
+def _replicas(strategy: tf.distribute.Strategy) -> list[int]:
+    """Numbers of this machine's devices among those of all machines."""
+    here = strategy.num_replicas_in_sync // _machines(strategy)
+    first = _rank(strategy) * here
+    return list(range(first, first + here))
+
+
+def _rank(strategy: tf.distribute.Strategy) -> int:
+    """Number of this machine; a chief comes before the workers."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type == "chief":
+        return 0
+    return int(resolver.task_id) + ("chief" in resolver.cluster_spec().jobs)
+
+
+def _machines(strategy: tf.distribute.Strategy) -> int:
+    resolver = strategy.cluster_resolver
+    if resolver is None:
+        return 1
+    jobs = resolver.cluster_spec().as_dict()
+    return sum(len(jobs.get(name, ())) for name in ("chief", "worker"))
+
+
+def _require_cluster(text: str) -> None:
+    """Raise ConfigError unless this is what ``TF_CONFIG`` may hold."""
+    try:
+        values = json.loads(text)
+        task = values["task"]
+        values["cluster"][task["type"]][int(task["index"])]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ConfigError(
+            f"the environment variable TF_CONFIG cannot be used ({type(error).__name__}: {error}); "
+            'it is like {"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
+            '"task": {"type": "worker", "index": 0}}'
+        ) from None

@@ -1,0 +1,513 @@
+"""The index: sites, wells and plates, and what is known of them.
+
+This is the only file that names ``Metadata_…`` columns. Every cell of the index is text from door
+to door: ``000042``, ``1E5`` and ``NA`` stay what they are, and a blank is ``""``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from deepprofiler.columns import (
+    CELL,
+    COUNT,
+    FLAG,
+    MEMBERS,
+    PLATE,
+    PREFIX,
+    SITE,
+    TREATMENT,
+    WELL,
+    natural_ranks,
+)
+from deepprofiler.delimited import named_columns, read_table, report
+from deepprofiler.errors import ConfigError, DataError, listing, nearest
+from deepprofiler.files import replacing
+from deepprofiler.imaging.read import ImageFile
+from deepprofiler.project.roles import derive_roles, find_roles
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_IMAGE = re.compile(r".*\.(tiff?|png)", re.IGNORECASE)
+
+
+def image_columns(
+    source: str, cells: Mapping[str, list[str]], lines: list[int], skip: str
+) -> tuple[str, ...]:
+    """Find the columns whose cells are names of TIFF or PNG files.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file, for errors.
+    cells : mapping
+        Column to its cells.
+    lines : list of int
+        Line of the file of each cell.
+    skip : str
+        Columns that begin so hold no images.
+
+    Returns
+    -------
+    tuple of str
+        In the table's order; blank cells do not count.
+
+    Raises
+    ------
+    DataError
+        Most cells of a column are names of image files, but not all: the channel would vanish.
+    """
+    found = []
+    problems = []
+    for column, values in cells.items():
+        if column.startswith(skip):
+            continue
+        given = [(value, line) for value, line in zip(values, lines, strict=True) if value]
+        other = [(value, line) for value, line in given if not _IMAGE.fullmatch(value)]
+        if len(other) * 2 >= len(given):
+            continue
+        found.append(column)
+        problems += [
+            f"{source} line {line}: channel {column} names `{value}`, which is no .tif, .tiff or "
+            ".png file, as the others of the column are"
+            for value, line in other
+        ]
+    report(problems)
+    return tuple(found)
+
+
+def check_channels(source: str, channels: Sequence[str], columns: Iterable[str]) -> None:
+    """Refuse channels that are no columns or that are named twice, and a table without any.
+
+    Raises
+    ------
+    ConfigError
+        A channel is named wrongly or twice.
+    DataError
+        There are no channels.
+    """
+    known = list(columns)
+    lines = [
+        f"dataset.channels names `{name}`, which is no column of {source}"
+        + (nearest(name, known) or f"; the columns are {listing(known)}")
+        for name in channels
+        if name not in known
+    ]
+    lines += [
+        f"dataset.channels names `{name}` {count} times"
+        for name, count in Counter(channels).items()
+        if count > 1
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    if not channels:
+        raise DataError(
+            f"{source} has no column of image files (.tif, .tiff or .png); the columns are "
+            f"{listing(known)}"
+        )
+
+
+def prefixed(
+    source: str, cells: Mapping[str, list[str]], plain: Iterable[str], prefix: str
+) -> dict[str, list[str]]:
+    """Let every column but the ``plain`` ones begin with ``prefix``.
+
+    Raises
+    ------
+    DataError
+        Two columns become one.
+    """
+    columns: dict[str, list[str]] = {}
+    for name, values in cells.items():
+        column = name if name in plain or name.startswith(prefix) else prefix + name
+        if column in columns:
+            raise DataError(
+                f"{source} line 1: `{column}` and `{column.removeprefix(prefix)}` mean the same "
+                "column; rename or remove one"
+            )
+        columns[column] = values
+    return columns
+
+
+def row_problems(
+    source: str,
+    table: pd.DataFrame,
+    lines: Sequence[int],
+    identifiers: tuple[str, str, str],
+    channels: Sequence[str],
+) -> list[str]:
+    """Find blank and repeated identifiers, blank paths, and addresses instead of paths.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    table : DataFrame
+        Sorted, so that rows with the same identifiers follow each other.
+    lines : sequence of int
+        Line of the file of each row.
+    identifiers : tuple of str
+        Columns of plate, well and site.
+    channels : sequence of str
+        Columns of images.
+
+    Returns
+    -------
+    list of str
+        One message for each problem, in the order of lines.
+    """
+    found: list[tuple[int, str]] = []
+    for column in (*identifiers, *channels):
+        kind = f"the path of channel {column}" if column in channels else column
+        for row in np.flatnonzero(table[column].to_numpy() == "").tolist():
+            found.append((lines[row], f"{kind} is blank; fill it in or remove the line"))
+    for column in channels:
+        for row, value in enumerate(table[column]):
+            if "://" in value and _URL.match(value):
+                message = f"channel {column} names {value}; addresses are not supported yet"
+                found.append((lines[row], f"{message}, copy the images to this machine"))
+    names = table[list(identifiers)].to_numpy()
+    repeated = np.all((names[1:] == names[:-1]) & (names[1:] != ""), axis=1)
+    for row in (np.flatnonzero(repeated) + 1).tolist():
+        plate, well, site = names[row]
+        message = (
+            f"site {site} of well {well} on plate {plate} stands in line {lines[row - 1]} as well; "
+            "each site must have one line"
+        )
+        found.append((lines[row], message))
+    return [f"{source} line {line}: {message}" for line, message in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One field of view.
+
+    Attributes
+    ----------
+    plate, well, site : str
+    line : int
+        Line of the index; the header is line 1.
+    images : Path
+        Folder that relative paths start from.
+    sources : tuple of (str, int, int)
+        Path, page and number of pages of each channel, in the index's order of channels.
+    index : str
+        Name of the index's file.
+    channels : tuple of str
+    shares_names : bool
+        Whether other images differ from this site's only in their ending, or are the same.
+    """
+
+    plate: str
+    well: str
+    site: str
+    line: int
+    images: Path
+    sources: tuple[tuple[str, int, int], ...]
+    index: str = "index.csv"
+    channels: tuple[str, ...] = ()
+    shares_names: bool = False
+
+    @property
+    def files(self) -> tuple[ImageFile, ...]:
+        """The files of the channels, in order; absolute paths stay as they are."""
+        # Made when asked for: half a million paths would take most of the time of reading.
+        return tuple(ImageFile(self.images / name, *pages) for name, *pages in self.sources)
+
+
+@dataclass(frozen=True)
+class Well:
+    """The sites of one well; ``line`` is that of the first site."""
+
+    plate: str
+    well: str
+    sites: tuple[Site, ...]
+    line: int
+
+
+def page_sources(
+    table: pd.DataFrame, channels: Sequence[str], pictures: Sequence[str]
+) -> list[tuple[tuple[str, int, int], ...]]:
+    """Find the path, page and number of pages of each channel, for each row.
+
+    Columns that name one file in a row are the pages of that file, in the order of ``pictures``,
+    which are all columns of images, whether they are ``channels`` or not.
+    """
+    places = [list(pictures).index(column) for column in channels]
+    sources = []
+    for row in zip(*(table[column].tolist() for column in pictures), strict=True):
+        if len(set(row)) == len(row):
+            sources.append(tuple([(row[place], 0, 1) for place in places]))
+        else:
+            counts = [(row[:place].count(row[place]), row.count(row[place])) for place in places]
+            names = [row[place] for place in places]
+            sources.append(tuple((name, *pages) for name, pages in zip(names, counts, strict=True)))
+    return sources
+
+
+def names_shared(sources: Sequence[tuple[tuple[str, int, int], ...]]) -> list[bool]:
+    """Tell, for each site, whether a path without its ending is also that of another image."""
+    stems = [[_stem(name) for name, _, pages in site if pages == 1] for site in sources]
+    counts = Counter(stem for site in stems for stem in site)
+    if len(counts) == counts.total():
+        return [False] * len(sources)
+    return [any(counts[stem] > 1 for stem in site) for site in stems]
+
+
+def _stem(name: str) -> str:
+    stem = name.rpartition(".")[0]
+    # Most paths are plain, and half a million would take seconds.
+    return str(Path(stem)) if "./" in stem or "//" in stem else stem
+
+
+POSITIVE = "positive"
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The table of sites, checked.
+
+    Rows are in natural order of plate, well and site: numbers inside names are compared as
+    numbers, so that site 10 follows site 9.
+
+    Attributes
+    ----------
+    path : Path
+        Where it was read.
+    table : DataFrame
+        One row a site, in the order of ``sites``; all cells are text, blanks are ``""``.
+    channels : tuple of str
+        Columns that hold images, in order.
+    roles : dict
+        Role to the column that plays it; only of roles that are present or derivable.
+    sites : list of Site
+    notes : list of str
+        What the reader ignored or noticed, one line each.
+    control : str
+        Value of the control column that means negative control.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    channels: tuple[str, ...]
+    roles: dict[str, str]
+    sites: list[Site]
+    notes: list[str]
+    control: str = "negative"
+
+    def has(self, role: str) -> bool:
+        """Tell whether a column plays ``role``."""
+        return role in self.roles
+
+    def values(self, role: str) -> pd.Series:
+        """Values of the column that plays ``role``, one a site, as text.
+
+        Raises
+        ------
+        ConfigError
+            No column plays the role.
+        """
+        if role not in self.roles:
+            raise ConfigError(
+                f"{self.path.name} has no column for the role `{role}`: add a column "
+                f"{PREFIX}{role.capitalize()}, or name one in dataset.columns.{role} "
+                f"(the columns are {listing(self.table.columns)})"
+            )
+        return self.table[self.roles[role]]
+
+    @property
+    def negative(self) -> pd.Series:
+        """True for sites of negative controls; all False without a control column."""
+        return self._control_is(self.control)
+
+    @property
+    def positive(self) -> pd.Series:
+        """True for sites of positive controls; all False without a control column."""
+        return self._control_is(POSITIVE)
+
+    def _control_is(self, value: str) -> pd.Series:
+        if not self.has("control"):
+            return pd.Series(False, index=self.table.index)
+        return self.values("control") == value
+
+    @property
+    def plates(self) -> list[str]:
+        """Names of the plates, in order."""
+        return list(dict.fromkeys(self.table[PLATE]))
+
+    def wells(self, plate: str | None = None) -> list[Well]:
+        """Wells in order, of one plate or of all."""
+        sites = (site for site in self.sites if plate is None or site.plate == plate)
+        wells = []
+        for (name, well), group in groupby(sites, key=lambda site: (site.plate, site.well)):
+            members = tuple(group)
+            wells.append(Well(name, well, members, members[0].line))
+        return wells
+
+    def well_table(self) -> pd.DataFrame:
+        """What is known of each well.
+
+        Returns
+        -------
+        DataFrame
+            One row a well, in the order of :meth:`wells`: plate, well, and every other
+            ``Metadata_`` column that has one value in each well.
+
+        Raises
+        ------
+        DataError
+            A column that plays a role has two values in one well. (``split`` may: sites of one
+            well may be divided.)
+        """
+        starts, wells = self._starts()
+        first = starts[wells]
+        kept = [PLATE, WELL]
+        for column in self.table.columns:
+            if not column.startswith(PREFIX) or column in (PLATE, WELL, SITE):
+                continue
+            values = self.table[column].to_numpy()
+            other = np.flatnonzero(values != values[first])
+            if not len(other):
+                kept.append(column)
+                continue
+            roles = [r for r, name in self.roles.items() if name == column and r != "split"]
+            if roles:
+                row, start = self.sites[other[0]], self.sites[first[other[0]]]
+                raise DataError(
+                    f"{self.path.name} line {row.line}: well {row.well} of plate {row.plate} has "
+                    f"{column} `{values[other[0]]}`, but line {start.line} has "
+                    f"`{values[first[other[0]]]}`; the {' and '.join(roles)} of a well must be "
+                    "the same at all of its sites"
+                )
+        return self.table.iloc[starts][kept].reset_index(drop=True)
+
+    def split(self, parts: int) -> list[Index]:
+        """Divide into parts of whole wells, in order, with about as many sites each.
+
+        Raises
+        ------
+        ConfigError
+            There are fewer wells than parts.
+        """
+        starts, _ = self._starts()
+        if not 1 <= parts <= len(starts):
+            raise ConfigError(
+                f"{self.path.name} has {len(starts)} wells: it can be split into 1 to "
+                f"{len(starts)} parts, not {parts}"
+            )
+        total = len(self.sites)
+        bounds = [0]
+        for part in range(1, parts):
+            closest = int(np.abs(starts - total * part / parts).argmin())
+            bounds.append(min(max(closest, bounds[-1] + 1), len(starts) - (parts - part)))
+        edges = [*(int(starts[bound]) for bound in bounds), total]
+        return [
+            replace(
+                self,
+                table=self.table.iloc[start:stop].reset_index(drop=True),
+                sites=self.sites[start:stop],
+            )
+            for start, stop in pairwise(edges)
+        ]
+
+    def write(self, path: Path) -> None:
+        """Write the table as CSV, whole or not at all."""
+        with replacing(path) as temporary:
+            self.table.to_csv(temporary, index=False)
+
+    def _starts(self) -> tuple[np.ndarray, np.ndarray]:
+        """First row of each well (wells,), and the well of each row (sites,)."""
+        names = self.table[[PLATE, WELL]].to_numpy()
+        new = np.ones(len(names), dtype=bool)
+        new[1:] = np.any(names[1:] != names[:-1], axis=1)
+        return np.flatnonzero(new), np.cumsum(new) - 1
+
+
+def read_index(
+    path: Path,
+    images: Path,
+    *,
+    channels: Sequence[str] = (),
+    columns: Mapping[str, str | None] = MappingProxyType({}),
+    control: str = "negative",
+) -> Index:
+    """Read and check the table of sites.
+
+    Parameters
+    ----------
+    path : Path
+        Delimited text; see :func:`deepprofiler.delimited.read_table`.
+    images : Path
+        Folder that relative paths of images start from.
+    channels : sequence of str
+        Columns that hold images, in order. By default every column without the prefix
+        ``Metadata_`` whose cells are names of TIFF or PNG files.
+    columns : mapping
+        Role to the name of the column that plays it, with or without ``Metadata_``; a role that
+        is absent or None falls to the column of its own name, such as ``Metadata_Batch``.
+    control : str
+        Value of the control column that means negative control.
+
+    Returns
+    -------
+    Index
+        Columns that hold no images are renamed to begin with ``Metadata_``.
+
+    Raises
+    ------
+    DataError
+        The table cannot be read, lacks a column, has blank or repeated identifiers or blank
+        paths; problems of rows are collected and shown with their lines.
+    ConfigError
+        A channel or role is named that the table does not have.
+    """
+    source = read_table(path)
+    cells, positions, notes = named_columns(source)
+    found = image_columns(path.name, cells, positions, skip=PREFIX)
+    chosen = tuple(channels) or found
+    check_channels(path.name, chosen, cells)
+    pictures = [name for name in cells if name in {*found, *chosen}]
+    table = pd.DataFrame(prefixed(path.name, cells, pictures, PREFIX), dtype=object)
+    taken = [column for column in (COUNT, FLAG, MEMBERS, CELL) if column in table]
+    notes += [f"{column} is not used: `analyze` writes a column of that name" for column in taken]
+    table = table.drop(columns=taken)
+    for column in (PLATE, WELL, SITE):
+        if column not in table:
+            raise DataError(
+                f"{path.name} has no column {column}{nearest(column, table.columns)}; the columns, "
+                f"separated by {source.delimiter}, are {listing(table.columns)}"
+            )
+    order = np.lexsort([natural_ranks(table[column]) for column in (SITE, WELL, PLATE)])
+    table = table.iloc[order].reset_index(drop=True)
+    lines = np.asarray(positions)[order].tolist()
+    report(row_problems(path.name, table, lines, (PLATE, WELL, SITE), chosen))
+    metadata = [column for column in table.columns if column not in pictures]
+    roles = find_roles(path.name, metadata, columns, PREFIX)
+    roles, table = derive_roles(roles, table, TREATMENT, PLATE)
+    names = (table[column] for column in (PLATE, WELL, SITE))
+    sources = page_sources(table, chosen, pictures)
+    sites = [
+        Site(plate, well, site, line, images, source, path.name, chosen, shared)
+        for plate, well, site, line, source, shared in zip(
+            *names, lines, sources, names_shared(sources), strict=True
+        )
+    ]
+    index = Index(path, table, chosen, roles, sites, notes, control)
+    repeated = int(table[list(chosen)].duplicated(keep=False).sum())
+    if repeated:
+        notes.append(f"{repeated} sites name the same images as another site")
+    if index.has("control") and not index.negative.any():
+        values = listing(dict.fromkeys(index.values("control")))
+        notes.append(
+            f"no site is a negative control: {roles['control']} is never `{control}` (it is "
+            f"{values}); see dataset.control"
+        )
+    return index

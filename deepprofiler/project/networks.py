@@ -1,0 +1,272 @@
+"""Networks with their weights, as the stages build them from the configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deepprofiler import __version__
+from deepprofiler.config import original_layers
+from deepprofiler.config.original import RULE_TAKEN
+from deepprofiler.config.schema import Train
+from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.files import replacing
+from deepprofiler.learning import checkpoint, keras_weights
+from deepprofiler.learning.devices import Precision, precision, set_seed
+from deepprofiler.learning.extract import feature_function
+from deepprofiler.learning.fit import is_over
+from deepprofiler.learning.keras_weights import fetch
+from deepprofiler.learning.network import Network, require_network
+from deepprofiler.project import Project
+from deepprofiler.project.outcome import LOG
+from deepprofiler.registry import MODELS, discover
+
+IMAGENET = "imagenet"
+#: Checkpoints that training writes; every other one is a file, or weights without training.
+TRAINED = ("last", "best")
+_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-image", "h5py")
+_CHOICES = "train.weights is none, a weight file, or, for models that were trained on it, imagenet"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network ready to give features.
+
+    Attributes
+    ----------
+    function : callable
+        (B, S, S, C) float32 crops to (B, D) float32 features.
+    names : tuple of str
+        D feature names.
+    layers : dict
+        Layer name to its [first, last + 1] columns.
+    channels : tuple of str
+    name, digest : str
+        Name of the weights and the hash of their values.
+    seed : int
+        What the weights were made with.
+    warning : str
+        Why other weights may be wanted.
+    """
+
+    function: Callable[[Any], Any]
+    names: tuple[str, ...]
+    layers: dict[str, list[int]]
+    channels: tuple[str, ...]
+    name: str
+    digest: str
+    seed: int
+    warning: str = ""
+
+
+def find_plugins(project: Project) -> None:
+    """Load all plugins; say which files of the project are executed."""
+    for path in discover(project.plugins_folder):
+        LOG.info("executing the project's own plugin %s", path)
+
+
+def build_network(project: Project, classes: int, compute: Precision = "float32") -> Network:
+    """Build the configured model for the project's channels and input size.
+
+    Its plugins must have been found before, once a stage: finding them executes them. ``compute``
+    says with what numbers it computes; weights fit whatever it is.
+    """
+    size = project.config.crops.input_size
+    model = project.config.train.model
+    shape = (size, size, len(project.index.channels))
+    with precision(compute):
+        found = MODELS.build(model.name, shape, classes, params=model.params)
+    return require_network(found, model.name, shape, classes)
+
+
+def description(project: Project) -> dict[str, Any]:
+    """Give what weights belong to: channels, images, crops and model."""
+    config = project.config
+    return {
+        "channels": list(project.index.channels),
+        "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
+        "crops": config.crops.model_dump(include={"size", "geometry", "rescale", "mask", "resize"}),
+        "model": config.train.model.model_dump(),
+    }
+
+
+def trained_weights(project: Project, name: str) -> Weights:
+    """Load a checkpoint, or a weight file of Keras 2; the number of its classes is its own matter.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file.
+    DataError
+        It was trained on other channels or crops, or does not fit the model.
+    """
+    find_plugins(project)
+    path = project.checkpoint_path(name)
+    if name not in (*TRAINED, IMAGENET) and not path.exists():
+        raise ConfigError(
+            f"profile.checkpoint: {path} does not exist; it is last, best, imagenet, random, or "
+            "the name of a file in that folder"
+        )
+    if name == IMAGENET or keras_weights.is_keras2(path):
+        return _keras2_weights(project, name, path)
+    state = checkpoint.read(path)
+    checkpoint.require(path, state.about, description(project))
+    classes = state.about.get("classes")
+    if not isinstance(classes, list) or not classes:
+        raise DataError(
+            f"{path} does not name its classes; train again, or use another experiment (--exp NAME)"
+        )
+    network = build_network(project, len(classes))
+    checkpoint.load(path, network)
+    seed = state.about.get("seed", project.config.dataset.seed)
+    warning = _unfinished(project, name, state.epoch)
+    return _weights(project, network, path.stem, checkpoint.digest(path), seed, warning)
+
+
+def _keras2_weights(project: Project, name: str, path: Path) -> Weights:
+    """Load a file that says nothing of channels, crops and how these were scaled."""
+    network = build_network(project, classes=2)
+    if name == IMAGENET:
+        found = _load_imagenet(network, project)
+    else:
+        found = keras_weights.load(path, network, names=original_layers.layer_names)
+    used = {layer.name for layer in network.features(project.config.profile.layers).layers}
+    new = [layer for layer in found.new if layer in used]
+    if new:
+        raise DataError(
+            f"{path.name} has no weights for {', '.join(new)}, which profile.layers needs"
+        )
+    warning = ""
+    crops = project.config.crops
+    if name != IMAGENET and "rescale" not in crops.model_fields_set:
+        warning = (
+            f"warning: {path.name} does not say how its crops were scaled; {RULE_TAKEN}: set "
+            "crops.rescale to be sure"
+        )
+    LOG.info("loaded all %d layers of %s", found.layers, name)
+    seed = project.config.dataset.seed
+    return _weights(project, network, Path(name).stem, found.digest, seed, warning)
+
+
+def begin_with(project: Project, network: Network) -> str:
+    """Give a network the weights that ``train.weights`` names.
+
+    Returns
+    -------
+    str
+        What was loaded; empty where training begins with random weights.
+
+    Raises
+    ------
+    ConfigError, DataError
+        There are no such weights, or they do not fit.
+    """
+    name = project.config.train.weights
+    if name == "none":
+        return ""
+    if name == IMAGENET:
+        found = _load_imagenet(network, project)
+    else:
+        path = project.named_path(name)
+        if not keras_weights.is_keras2(path):
+            if not path.exists():
+                raise ConfigError(f"train.weights: {path} does not exist; {_CHOICES}")
+            channels = {"channels": list(project.index.channels)}
+            checkpoint.require(path, checkpoint.read(path).about, channels)
+            checkpoint.load_backbone(path, network)
+            return f"training begins with {name} (weights {checkpoint.digest(path)[:12]})"
+        found = keras_weights.load(path, network, names=original_layers.layer_names)
+    new = f"; new are {', '.join(found.new)}" if found.new else ""
+    return (
+        f"training begins with {found.layers} layers of {name} (weights {found.digest[:12]}){new}"
+    )
+
+
+def _load_imagenet(network: Network, project: Project) -> keras_weights.Loaded:
+    if network.pretrained is None:
+        model = project.config.train.model.name
+        raise ConfigError(f"there are no weights of ImageNet for the model `{model}`; {_CHOICES}")
+    path = fetch(network.pretrained)
+    return keras_weights.load(path, network, names=original_layers.layer_names, repeat_filters=True)
+
+
+def _unfinished(project: Project, name: str, epoch: int) -> str:
+    """Say that training goes on, where ``last`` or ``best`` are weights of only a part of it."""
+    path = project.checkpoint_path("last")
+    if name not in TRAINED or not path.exists():
+        return ""
+    state = checkpoint.read(path)
+    epochs, stopping = project.config.train.epochs, project.config.train.early_stopping
+    if state.epoch >= epochs or is_over(state.history, stopping.patience if stopping else None):
+        return ""
+    best = f"epoch {epoch}, the best of the first {state.epoch} of {epochs}"
+    weights = best if name == "best" else f"epoch {epoch} of {epochs}"
+    return f"warning: weights are of {weights}; `train` goes on"
+
+
+def random_weights(project: Project, seed: int) -> Weights:
+    """Build the network with untrained weights."""
+    find_plugins(project)
+    set_seed(seed)
+    network = build_network(project, classes=2)
+    made_of = f"{seed} {description(project)} {version('keras')}"
+    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    return _weights(project, network, f"random-{seed}", digest, seed)
+
+
+def _weights(
+    project: Project, network: Network, name: str, digest: str, seed: int, warning: str = ""
+) -> Weights:
+    layers, crops = project.config.profile.layers, project.config.crops
+    channels = project.index.channels
+    return Weights(
+        function=feature_function(network, layers, crops.rescale, crops.size),
+        names=tuple(network.feature_names(layers, channels)),
+        layers={layer: list(ends) for layer, ends in network.columns(layers).items()},
+        channels=channels,
+        name=name,
+        digest=digest,
+        seed=seed,
+        warning=warning,
+    )
+
+
+def write_config(project: Project, seed: int, *, keep_training: bool = False) -> None:
+    """Keep the resolved config, with the seed as used, and the versions beside what they made.
+
+    Parameters
+    ----------
+    project : Project
+    seed : int
+        What the weights were made with.
+    keep_training : bool
+        Leave the section ``train`` as training wrote it: it says what made the weights.
+    """
+    path = project.experiment_config_path
+    changed: dict[str, Any] = {
+        "dataset": project.config.dataset.model_copy(update={"seed": seed}),
+    }
+    if keep_training and path.exists():
+        try:
+            written = yaml.safe_load(path.read_text(encoding="utf-8"))
+            changed["train"] = Train.model_validate(written["train"])
+        except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise DataError(
+                f"{path} does not say how the weights were trained: {error}; restore it, or "
+                "remove it to write the present settings"
+            ) from None
+    config = project.config.model_copy(update=changed)
+    listing = ", ".join(f"{name} {number}" for name, number in versions().items())
+    with replacing(path) as temporary:
+        temporary.write_text(f"# {listing}\n{config.to_yaml()}", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program and of what decides its numbers."""
+    return {"deepprofiler": __version__, **{name: version(name) for name in _PACKAGES}}

@@ -1,0 +1,162 @@
+"""Similarity of all profiles to all others, similar ones beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepprofiler.errors import DataError
+from deepprofiler.report.figures import (
+    INK,
+    OKABE_ITO,
+    QUIET,
+    empty,
+    short,
+    style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Blue through white to orange: told apart with every common colour vision, and in print.
+DIVERGING = ("#08519c", "#6baed6", "#f7f7f7", "#fdae61", "#b35806")
+_NAMED = 90
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Similarities in the order of a clustering.
+
+    Attributes
+    ----------
+    order : ndarray
+        (n,) int: rows of the features in the order of the leaves.
+    similarity : ndarray
+        (n, n) float32 cosine similarities, rows and columns in that order.
+    """
+
+    order: np.ndarray
+    similarity: np.ndarray
+
+
+def cluster(features: np.ndarray) -> Clustered:
+    """Order profiles by average linkage of their cosine similarities, nearest leaves together.
+
+    Parameters
+    ----------
+    features : ndarray
+        (n, D), finite, no row all zero.
+
+    Returns
+    -------
+    Clustered
+
+    Raises
+    ------
+    DataError
+        A row is zero or not finite: it has no angle.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    values = np.asarray(features, dtype=np.float64)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(length[:, 0]) & (length[:, 0] > 0)))
+    if len(bad):
+        raise DataError(
+            f"{len(bad)} of {len(values)} profiles have no angle, the first is row {bad[0]}"
+        )
+    unit = values / length
+    similarity = np.clip(unit @ unit.T, -1, 1)
+    if len(values) < 3:
+        return Clustered(np.arange(len(values)), similarity.astype(np.float32))
+    distances = squareform(1 - similarity, checks=False)
+    tree = optimal_leaf_ordering(linkage(distances, "average"), distances)
+    order = leaves_list(tree)
+    return Clustered(order, similarity[np.ix_(order, order)].astype(np.float32))
+
+
+@style()
+def heat_map(
+    similarity: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[str],
+    *,
+    quantity: str = "cosine similarity",
+) -> Figure:
+    """Draw a similarity matrix on a scale from -1 to 1, with the groups as a strip of colours.
+
+    Parameters
+    ----------
+    similarity : ndarray
+        (n, n), in the order to draw.
+    names : sequence of str
+        n names, written where there are at most 90.
+    groups : sequence of str
+        n groups; a blank one is unknown. Eight get a colour, the rarer ones are grey.
+    quantity : str
+        Names the scale.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        The numbers of rows, names and groups differ.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+    from matplotlib.patches import Patch
+
+    count = len(similarity)
+    if similarity.shape != (count, count) or len(names) != count or len(groups) != count:
+        raise DataError(
+            f"a heat map of {similarity.shape} came with {len(names)} names and {len(groups)} "
+            "groups"
+        )
+    side = float(np.clip(0.13 * count, 3.2, 11))
+    figure = empty(side + 3.4, side + 1.6)
+    axes = figure.subplots()
+    scale = LinearSegmentedColormap.from_list("similarity", DIVERGING)
+    drawn = axes.imshow(similarity, cmap=scale, vmin=-1, vmax=1, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    outer = axes
+    colours = group_colours(groups)
+    if colours:
+        outer = axes.inset_axes((-0.035, 0, 0.025, 1))
+        outer.imshow(
+            np.array([[to_rgb(colours.get(group, QUIET))] for group in groups]),
+            aspect="auto",
+            interpolation="nearest",
+        )
+        outer.set(xticks=[], yticks=[])
+        outer.spines[:].set_visible(False)
+        outer.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    if count <= _NAMED:
+        labels = [short(name, 24) for name in names]
+        size = 7 if count > 30 else 8
+        outer.set_yticks(range(count), labels, fontsize=size)
+        axes.set_xticks(range(count), labels, fontsize=size, rotation=90)
+    figure.colorbar(drawn, ax=axes, label=quantity, shrink=0.6)
+    if colours:
+        handles = [Patch(color=colour, label=short(name)) for name, colour in colours.items()]
+        if any(group not in colours for group in groups):
+            handles.append(Patch(color=QUIET, label="other or not known"))
+        figure.legend(
+            handles=handles, loc="outside lower left", ncols=3, fontsize=8, labelcolor=INK
+        )
+    return figure
+
+
+def group_colours(groups: Sequence[str]) -> dict[str, str]:
+    """Colours of the eight most frequent groups, in the order of their names; blanks have none."""
+    names, counts = np.unique([group for group in groups if group], return_counts=True)
+    kept = sorted(names[np.argsort(-counts, kind="stable")[: len(OKABE_ITO)]])
+    return {str(name): colour for name, colour in zip(kept, OKABE_ITO, strict=False)}
