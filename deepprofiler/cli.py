@@ -163,7 +163,7 @@ def export_cells(context: click.Context) -> None:
 def layers(context: click.Context) -> None:
     """Print each layer of the network and its number of features."""
     project = _project(context)
-    from deepprofiler.commands.train import layers
+    from deepprofiler.commands.layers import layers
 
     for name, size in layers(project):
         click.echo(f"{name}\t{size}")
@@ -202,7 +202,7 @@ def profile(context: click.Context, part: int | None) -> None:
 def split(context: click.Context, parts: int) -> None:
     """Split the index into parts that `profile --part` can do apart."""
     project = _project(context)
-    from deepprofiler.commands.setup import split
+    from deepprofiler.commands.split import split
 
     _finish(split(project, parts))
 
@@ -241,12 +241,9 @@ def demo(context: click.Context, seed: int) -> None:
     if context.obj["root"] is None:
         context.obj["root"] = Path("demo")
     project = _project(context)
-    from deepprofiler.commands.run import run
-    from deepprofiler.commands.simulate import simulate
+    from deepprofiler.commands.demo import demo
 
-    for line in simulate(project, screen="demo", seed=seed).lines():
-        click.echo(line)
-    _finish(run(project))
+    _finish(demo(project, seed=seed))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from deepprofiler.config.original import (
     IGNORED_SECTIONS,
     REFUSED,
 )
-from deepprofiler.config.schema import original as legacy
+from deepprofiler.config import original
 
 PAGE = Path(__file__).with_name("original-keys.md")
 
@@ -61,7 +61,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 def text() -> str:
     """Give the page as text."""
     here, ignored, refused = [], [], []
-    for key in legacy.known_keys():
+    for key in original.known_keys():
         if key in EARLIER:
             continue
         if key in REFUSED:
@@ -104,7 +104,7 @@ def _fate(key: str) -> str:
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[name] = value
-    notes = legacy.translate(values)[1]
+    notes = original.translate(values)[1]
     start = f"`{key}` "
     return next(note for note in notes if note.startswith(start)).removeprefix(start)
 

@@ -20,7 +20,7 @@ from command import command
 
 from deepprofiler import cli
 from deepprofiler.config.schema import Config
-from deepprofiler.config.schema import original as legacy
+from deepprofiler.config import original
 from deepprofiler.profiling import Chain, Profiles, Standardize
 from deepprofiler.project.well_file import Origin, WellFeatures, write_well
 from deepprofiler.registry import discover
@@ -95,7 +95,7 @@ def _leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 def test_every_key_of_the_original_is_mentioned():
     page = (DOCS / "original-keys.md").read_text(encoding="utf-8")
-    assert [key for key in legacy.known_keys() if f"`{key}`" not in page] == []
+    assert [key for key in original.known_keys() if f"`{key}`" not in page] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from deepprofiler.config import config_file
+from deepprofiler.config import config_file, original
 from deepprofiler.config.schema import Config
-from deepprofiler.config.schema import original as legacy
 from deepprofiler.errors import ConfigError
 from deepprofiler.project.index import read_index
 from deepprofiler.registry import MODELS, discover
@@ -192,7 +191,7 @@ def test_every_key(old, value, new, expected):
 
 def test_known_keys_are_all_in_a_table():
     tested = {old for old, *_ in EVERY_KEY}
-    renamed = {key for key in legacy.known_keys() if not explained(key)}
+    renamed = {key for key in original.known_keys() if not explained(key)}
     assert renamed - tested - set(leaves(ORIGINAL)) - EARLIER_ELSEWHERE == set()
 
 
@@ -212,7 +211,7 @@ EARLIER_ELSEWHERE = {
 
 
 def explained(key: str) -> bool:
-    _, notes = legacy.translate({"paths": {}} | nest(key, "anything"))
+    _, notes = original.translate({"paths": {}} | nest(key, "anything"))
     return any(note.startswith(f"`{key}` is ignored: ") for note in notes)
 
 
@@ -446,12 +445,12 @@ def test_values_of_another_kind_are_refused(key, value, said):
 
 
 def test_own_configs_are_not_taken_for_the_originals():
-    assert not legacy.is_original({})
-    assert not legacy.is_original(Config().model_dump())
-    assert not legacy.is_original({"dataset": {"images": 3}, "train": None, "profile": []})
+    assert not original.is_original({})
+    assert not original.is_original(Config().model_dump())
+    assert not original.is_original({"dataset": {"images": 3}, "train": None, "profile": []})
     own = {"train": {"model": {"name": "autoencoder", "params": {"conv_blocks": 3}}}}
-    assert not legacy.is_original(own)
-    assert legacy.is_original(ORIGINAL)
+    assert not original.is_original(own)
+    assert original.is_original(ORIGINAL)
 
 
 def test_the_originals_own_files(shared_data):

@@ -183,12 +183,6 @@ def _recipe(settings: Train, seed: int) -> Recipe:
     )
 
 
-def layers(project: Project) -> list[tuple[str, int]]:
-    """Name and number of features of each layer of the configured network."""
-    find_plugins(project)
-    return build_network(project, classes=2).layers()
-
-
 def _before(project: Project, fresh: bool) -> Checkpoint | None:
     """Read where training stands; None where it starts anew."""
     path = project.checkpoint_path("last")

@@ -1,0 +1,28 @@
+"""Simulate a small screen and do everything up to the report."""
+
+from __future__ import annotations
+
+from deepprofiler.commands.run import run
+from deepprofiler.commands.simulate import simulate
+from deepprofiler.project import Project
+from deepprofiler.project.outcome import Outcome
+
+
+def demo(project: Project, *, seed: int = 0) -> Outcome:
+    """Write a simulated screen into a project, then run every stage.
+
+    Parameters
+    ----------
+    project : Project
+    seed : int
+        Of the simulation.
+
+    Returns
+    -------
+    Outcome
+    """
+    simulated = simulate(project, screen="demo", seed=seed)
+    outcome = run(project)
+    outcome.wrote = [f"simulate: {line}" for line in simulated.wrote] + outcome.wrote
+    outcome.notes = [f"simulate: {line}" for line in simulated.notes] + outcome.notes
+    return outcome
