@@ -9,13 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deepprofiler.profiling import (
-    TVN,
-    CellMoments,
-    Standardize,
-    WellProfiles,
-    group_means,
-)
+from deepprofiler.profiling import TVN, CellMoments, Standardize, WellProfiles, group_means
 
 WELLS_OF_A_PLATE, CONTROLS_OF_A_PLATE, CELLS = 384, 16, 20
 TREATMENTS, PLATES_OF_A_BATCH = 5000, 100

@@ -1,14 +1,17 @@
-"""Models and crop generators by name, and the three places they are found in.
+"""Everything that is chosen by name: models, crop generators, segmenters, normalizers, evaluations.
 
-A plugin file lies in ``plugins/models`` or ``plugins/crop_generators`` and registers what it
-defines::
+A plugin registers itself under a name. Its keyword-only parameters are what a configuration may
+set::
 
     @MODELS.register
-    def small(input_shape, num_classes, *, filters=32) -> Network: ...
+    def small(input_shape, num_classes, *, filters: int = 32) -> Network: ...
 
 
     @CROP_GENERATORS.register("pairs")
     class Pairs(CropGenerator): ...
+
+Plugins are looked for in three places: those shipped with the package, installed packages (entry
+points of the group ``deepprofiler.plugins``), and a project's own ``plugins/<kind>/*.py``.
 """
 
 from __future__ import annotations
@@ -16,16 +19,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, get_type_hints
 
 from deepprofiler.errors import PluginError, nearest, plugin_code
 
 ENTRY_POINTS = "deepprofiler.plugins"
-# Project files are imported under this name, so that another project's can replace them.
+LOG = logging.getLogger(__name__)
+# A project's files are imported under this name, so that another project's can replace them.
 _PROJECT = "deepprofiler_project_plugins"
 _IMPORT = "the plugin cannot be imported"
 
@@ -38,22 +45,38 @@ class Registry:
     kind : str
         What the plugins are, for messages: ``model``.
     folder : str
-        Name of the folder in ``plugins`` that holds their files.
+        Name of the folder in a project's ``plugins`` that holds their files.
     arguments : tuple of str
-        The positional arguments that the core passes; all others must be keyword-only and are
-        the plugin's parameters.
+        Positional arguments that the core passes.
+    shared : tuple of str
+        Keyword-only arguments that the core passes to every plugin that declares them; they are
+        no parameters of a configuration.
     methods : tuple of str
         Methods that a plugin class must have; none where a plugin is a function.
+    shipped : tuple of str
+        Modules whose import registers the plugins of this package; of a package that holds a
+        file for each, all its files are imported.
     """
 
     def __init__(
-        self, kind: str, folder: str, *, arguments: tuple[str, ...], methods: tuple[str, ...] = ()
+        self,
+        kind: str,
+        folder: str,
+        *,
+        arguments: tuple[str, ...] = (),
+        shared: tuple[str, ...] = (),
+        methods: tuple[str, ...] = (),
+        shipped: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
         self.folder = folder
         self._arguments = arguments
+        self._shared = shared
         self._methods = methods
+        self._shipped = shipped
         self._plugins: dict[str, Callable[..., Any]] = {}
+        self._conflicts: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
 
     def register(self, target: Any) -> Any:
         """Add a plugin under its own name, or, given text, under that name.
@@ -69,30 +92,63 @@ class Registry:
 
     def names(self) -> list[str]:
         """Names of all plugins of this kind, sorted."""
+        self._import_shipped()
         return sorted(self._plugins)
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Return a plugin.
+
+        Raises
+        ------
+        PluginError
+            There is none of that name (the nearest and the full list are given), or there are two.
+        """
+        self._import_shipped()
+        if name in self._conflicts:
+            raise PluginError(self._conflicts[name])
+        if name not in self._plugins:
+            broken = "".join(f"\nnot imported: {problem}" for problem in self._broken.values())
+            raise PluginError(
+                f"there is no {self.kind} `{name}`{_advice(name, self.names())}. "
+                f"A project's own are looked for in plugins/{self.folder}.{broken}"
+            )
+        return self._plugins[name]
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Parameters of a plugin with their defaults (``inspect.Parameter.empty``: none)."""
-        signature = inspect.signature(self._get(name))
         return {
             key: parameter.default
-            for key, parameter in signature.parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            for key, parameter in inspect.signature(self.get(name)).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and key not in self._shared
         }
 
-    def check(self, name: str, params: Mapping[str, Any]) -> None:
-        """Raise PluginError unless the plugin exists and takes just these parameters."""
+    def check(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the values of a plugin's parameters against its signature.
+
+        Returns
+        -------
+        dict
+            The values, converted to the annotated types: YAML has lists, and a plugin may want a
+            tuple.
+
+        Raises
+        ------
+        PluginError
+            There is no such plugin or parameter, a value is missing, or it is of another type.
+        """
         valid = self.parameters(name)
         where = f"{self.kind} `{name}`"
         for key in params:
             if key not in valid:
                 raise PluginError(f"{where} has no parameter `{key}`{_advice(key, list(valid))}")
-        missing = [key for key, default in valid.items() if default is inspect.Parameter.empty]
-        missing = [key for key in missing if key not in params]
-        if missing:
-            raise PluginError(f"{where} needs a value for `{missing[0]}`; set it under `params`")
+        for key, default in valid.items():
+            if default is inspect.Parameter.empty and key not in params:
+                raise PluginError(f"{where} needs a value for `{key}`; set it under `params`")
+        return _converted(self.get(name), params, where)
 
-    def build(self, name: str, *args: Any, params: Mapping[str, Any] | None = None) -> Any:
+    def build(
+        self, name: str, *args: Any, params: Mapping[str, Any] | None = None, **shared: Any
+    ) -> Any:
         """Call a plugin.
 
         Parameters
@@ -100,30 +156,42 @@ class Registry:
         name : str
             Name of the plugin.
         *args
-            What the core gives: input shape (S, S, C) and K to a model, nothing to a generator.
+            Its positional arguments: input shape (S, S, C) and K for a model.
         params : mapping, optional
             The user's values for the plugin's parameters.
+        **shared
+            Values of the registry's shared arguments; those that the plugin does not declare are
+            not passed.
 
         Raises
         ------
         PluginError
-            The name or a parameter does not exist (the nearest and the full list are given), or
-            the plugin's code fails (with file and line).
+            The name or a parameter does not exist, or the plugin's code fails (with file and
+            line).
         """
-        params = params or {}
-        self.check(name, params)
-        plugin = self._get(name)
-        given = ", ".join([*map(str, args), *(f"{key}={params[key]!r}" for key in params)])
-        with plugin_code(plugin, f"`{name}({given})` cannot be built"):
-            return plugin(*args, **params)
+        values = self.check(name, params or {})
+        plugin = self.get(name)
+        declared = inspect.signature(plugin).parameters
+        passed = {key: value for key, value in shared.items() if key in declared}
+        shown = ", ".join([*map(str, args), *(f"{key}={values[key]!r}" for key in values)])
+        with plugin_code(plugin, f"`{name}({shown})` cannot be built"):
+            try:
+                return plugin(*args, **passed, **values)
+            except ValueError as error:
+                # Without arguments of the core, nothing but a parameter can be wrong.
+                if self._arguments:
+                    raise
+                raise PluginError(f"{self.kind} `{name}`: {error}") from error
 
-    def _get(self, name: str) -> Callable[..., Any]:
-        if name not in self._plugins:
-            raise PluginError(
-                f"there is no {self.kind} `{name}`{_advice(name, self.names())}. "
-                f"A project's own are looked for in plugins/{self.folder}."
-            )
-        return self._plugins[name]
+    def _import_shipped(self) -> None:
+        shipped, self._shipped = self._shipped, ()
+        for name in shipped:
+            package = importlib.import_module(name)
+            # A namespace such as plugins/models has files only; a module registers by itself.
+            for path in _files([Path(folder) for folder in getattr(package, "__path__", ())]):
+                if getattr(package, "__file__", None) is None:
+                    with plugin_code(path, _IMPORT):
+                        importlib.import_module(f"{name}.{path.stem}")
 
     def _add(self, name: str, plugin: Any) -> Any:
         self._check_signature(name, plugin)
@@ -131,9 +199,10 @@ class Registry:
             first, second = _place(self._plugins[name]), _place(plugin)
             # A module whose import failed halfway is executed again, and may fail again.
             if first != second:
-                raise PluginError(
+                self._conflicts[name] = (
                     f"two {self.kind}s are called `{name}`: {first} and {second}; rename one"
                 )
+                raise PluginError(self._conflicts[name])
         self._plugins[name] = plugin
         return plugin
 
@@ -143,15 +212,15 @@ class Registry:
             method for method in self._methods if not callable(getattr(plugin, method, None))
         ]
         if lacking:
-            raise PluginError(f"{where} has no method `{lacking[0]}`; see CropGenerator")
-        given = list(inspect.signature(plugin).parameters.values())
-        for parameter in given:
+            raise PluginError(f"{where} has no method `{lacking[0]}`; see docs/plugins.md")
+        parameters = list(inspect.signature(plugin).parameters.values())
+        for parameter in parameters:
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 raise PluginError(
                     f"{where} takes `{parameter}`; name every parameter, so that a misspelt one "
                     "in a config is found"
                 )
-        positional = tuple(p.name for p in given if p.kind is not p.KEYWORD_ONLY)
+        positional = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
         if positional != self._arguments:
             expected = ", ".join((*self._arguments, "*", "…"))
             raise PluginError(
@@ -160,64 +229,125 @@ class Registry:
             )
 
     def _forget_project(self) -> None:
+        """Forget the plugins of an earlier project, and what was wrong with them."""
         self._plugins = {
             name: plugin
             for name, plugin in self._plugins.items()
             if not plugin.__module__.startswith(_PROJECT)
         }
+        self._conflicts.clear()
+        self._broken.clear()
+
+    def _import(self, place: str, load: Callable[[], Any]) -> bool:
+        """Import a plugin that is not ours; a broken one is a warning until it is named."""
+        try:
+            with plugin_code(place, _IMPORT):
+                load()
+        except PluginError as error:
+            self._broken[place] = str(error)
+            LOG.warning("%s", error)
+            return False
+        return True
 
 
-MODELS = Registry("model", "models", arguments=("input_shape", "num_classes"))
-CROP_GENERATORS = Registry(
-    "crop generator", "crop_generators", arguments=(), methods=("draw", "combine", "show")
+MODELS = Registry(
+    "model",
+    "models",
+    arguments=("input_shape", "num_classes"),
+    shipped=("deepprofiler.plugins.models",),
 )
+CROP_GENERATORS = Registry(
+    "crop generator",
+    "crop_generators",
+    methods=("draw", "combine", "show"),
+    shipped=("deepprofiler.plugins.crop_generators",),
+)
+SEGMENTERS = Registry(
+    "segmenter",
+    "segmenters",
+    arguments=("image",),
+    shipped=("deepprofiler.imaging.segment",),
+    shared=("min_diameter", "max_diameter", "border"),
+)
+NORMALIZERS = Registry(
+    "normalizer",
+    "normalizers",
+    methods=("fit", "transform"),
+    shared=("plate", "batch", "well", "count", "seed"),
+    shipped=("deepprofiler.profiling.chain",),
+)
+EVALUATIONS = Registry(
+    "evaluation",
+    "evaluations",
+    methods=("compute",),
+    shipped=("deepprofiler.evaluation.evaluations",),
+)
+KINDS = (MODELS, CROP_GENERATORS, SEGMENTERS, NORMALIZERS, EVALUATIONS)
 
 
-def discover(project_plugins: Path | None = None) -> list[Path]:
-    """Import all plugins: the shipped ones, installed packages', and a project's own.
+def discover(
+    project_plugins: Path | None = None, kinds: tuple[Registry, ...] = KINDS
+) -> list[Path]:
+    """Import installed packages' plugins and a project's own.
+
+    A file that cannot be imported is logged as a warning; it is an error when a name is asked for
+    that does not exist.
 
     Parameters
     ----------
     project_plugins : Path, optional
         A project's ``plugins`` folder; need not exist. Plugins of an earlier project are
         forgotten, those of installed packages are imported once.
+    kinds : tuple of Registry
+        Kinds whose folders are imported. No code of other kinds is executed.
 
     Returns
     -------
     list of Path
         The project's files that were executed.
-
-    Raises
-    ------
-    PluginError
-        A file cannot be imported (with file and line), or two plugins have one name.
     """
-    for registry in (MODELS, CROP_GENERATORS):
+    for registry in kinds:
         registry._forget_project()
-    package = importlib.import_module("deepprofiler.plugins")
-    for folder, path in _files(Path(str(package.__file__)).parent):
-        with plugin_code(path, _IMPORT):
-            importlib.import_module(f"deepprofiler.plugins.{folder}.{path.stem}")
+        registry._import_shipped()
     for point in entry_points(group=ENTRY_POINTS):
-        with plugin_code(point.value, _IMPORT):
-            point.load()
+        kinds[0]._import(point.value, point.load)
+    if project_plugins is None:
+        return []
     executed = []
-    for folder, path in _files(project_plugins) if project_plugins else ():
-        with plugin_code(path, _IMPORT):
-            _execute(f"{_PROJECT}.{folder}.{path.stem}", path)
-        executed.append(path)
+    for registry in kinds:
+        folder = project_plugins / registry.folder
+        package = f"{_PROJECT}.{registry.folder}"
+        _forget_modules(package)
+        _make_package(package, folder)
+        for path in _files([folder]):
+            if registry._import(str(path), lambda p=path, k=package: _execute(p, k)):  # type: ignore[misc]
+                executed.append(path)
     return executed
 
 
-def _files(plugins: Path) -> Iterator[tuple[str, Path]]:
-    """Folder name and path of every plugin file, in a stable order."""
-    for registry in (MODELS, CROP_GENERATORS):
-        for path in sorted((plugins / registry.folder).glob("*.py")):
+def _files(folders: list[Path]) -> Iterator[Path]:
+    """Paths of plugin files in a stable order; helpers begin with an underscore."""
+    for folder in folders:
+        for path in sorted(folder.glob("*.py")):
             if not path.name.startswith(("_", ".")):
-                yield registry.folder, path
+                yield path
 
 
-def _execute(name: str, path: Path) -> None:
+def _make_package(name: str, folder: Path) -> None:
+    """Make a package of a project's folder, so that its files can import helpers beside them."""
+    for part, places in ((_PROJECT, []), (name, [str(folder)])):
+        module = sys.modules.setdefault(part, ModuleType(part))
+        module.__path__ = places
+        module.__spec__ = ModuleSpec(part, None, is_package=True)
+
+
+def _forget_modules(package: str) -> None:
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def _execute(path: Path, package: str) -> None:
+    name = f"{package}.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -225,6 +355,30 @@ def _execute(name: str, path: Path) -> None:
     # Registered before it runs: dataclasses and pickling look a class's module up.
     sys.modules[name] = module
     spec.loader.exec_module(module)
+
+
+def _converted(plugin: Any, params: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Convert values to the types that a plugin's parameters are annotated with."""
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    function = plugin.__init__ if inspect.isclass(plugin) else plugin
+    with plugin_code(plugin, "its annotations cannot be read"):
+        hints = get_type_hints(function)
+    values = dict(params)
+    for key in params:
+        if key not in hints:
+            continue
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(params[key])
+        except PydanticSchemaGenerationError:
+            continue
+        except ValidationError as error:
+            problems = dict.fromkeys(problem["msg"].lower() for problem in error.errors())
+            raise PluginError(
+                f"{where}: {key}: {' or '.join(problems)}; found {params[key]!r}"
+            ) from None
+    return values
 
 
 def _place(plugin: Any) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deepprofiler.config import original
 from deepprofiler.config.original import (
     EARLIER,
     HARMLESS,
     IGNORED_SECTIONS,
     REFUSED,
 )
-from deepprofiler.config import original
 
 PAGE = Path(__file__).with_name("original-keys.md")
 

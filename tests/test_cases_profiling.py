@@ -13,7 +13,8 @@ from command import Answer, command
 from made_features import MadeFeatures, write_cells
 
 from deepprofiler.columns import COUNT, MEMBERS
-from deepprofiler.profiling import Profiles, replicate_accuracy
+from deepprofiler.evaluation import replicate_accuracy
+from deepprofiler.profiling import Profiles
 from deepprofiler.project import Project
 
 PLATE, WELL, TREATMENT = "Metadata_Plate", "Metadata_Well", "Metadata_Treatment"

@@ -19,8 +19,8 @@ from base_project import BaseProject
 from command import command
 
 from deepprofiler import cli
-from deepprofiler.config.schema import Config
 from deepprofiler.config import original
+from deepprofiler.config.schema import Config
 from deepprofiler.profiling import Chain, Profiles, Standardize
 from deepprofiler.project.well_file import Origin, WellFeatures, write_well
 from deepprofiler.registry import discover

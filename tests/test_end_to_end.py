@@ -8,12 +8,8 @@ import pytest
 from command import command
 
 from deepprofiler.columns import COUNT, MEMBERS
-from deepprofiler.profiling import (
-    Profiles,
-    group_means,
-    nsc,
-    shuffled,
-)
+from deepprofiler.evaluation import nsc, shuffled
+from deepprofiler.profiling import Profiles, group_means
 from deepprofiler.project import Project
 from deepprofiler.simulate import Screen, simulate
 

@@ -11,6 +11,7 @@ import yaml
 
 from deepprofiler.columns import COUNT, FLAG
 from deepprofiler.errors import ConfigError
+from deepprofiler.evaluation import enrichment, nsc, nscb
 from deepprofiler.evaluation.evaluations import EVALUATIONS, choose
 from deepprofiler.evaluation.scores import (
     Scores,
@@ -20,13 +21,7 @@ from deepprofiler.evaluation.scores import (
     write_scores,
 )
 from deepprofiler.evaluation.screen import Screen
-from deepprofiler.profiling import (
-    Profiles,
-    enrichment,
-    group_means,
-    nsc,
-    nscb,
-)
+from deepprofiler.profiling import Profiles, group_means
 from deepprofiler.project import Project
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"

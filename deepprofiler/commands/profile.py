@@ -10,7 +10,6 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from deepprofiler.commands.analyze.aggregate import finished_origin
 from deepprofiler.commands.export_cells import make_inputs
 from deepprofiler.commands.train import train
 from deepprofiler.errors import DataError
@@ -39,7 +38,7 @@ from deepprofiler.project.sites import (
     read_cells,
     require_whole_index,
 )
-from deepprofiler.project.well_file import Origin, WellFeatures, write_well
+from deepprofiler.project.well_file import Origin, WellFeatures, finished_origin, write_well
 
 RANDOM = "random"
 # Twice as many sites are read ahead, whose crops wait in memory.

@@ -1,1 +1,42 @@
-"""."""
+"""From profiles to scores: accuracy, retrieval, replication, links, mixing. No TensorFlow."""
+
+from deepprofiler.evaluation.accuracy import (
+    Accuracy,
+    gene_accuracy,
+    k_nearest_accuracy,
+    nsc,
+    nscb,
+    replicate_accuracy,
+)
+from deepprofiler.evaluation.differences import difference
+from deepprofiler.evaluation.links import Enrichment, enrichment
+from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.mixing import silhouette
+from deepprofiler.evaluation.precision_recall import precision_recall
+from deepprofiler.evaluation.replication import Replicating, percent_replicating
+from deepprofiler.evaluation.resampling import bootstrap, clopper_pearson, shuffled
+from deepprofiler.evaluation.retrieval import AveragePrecision, mean_average_precision
+from deepprofiler.evaluation.similarity import nearest_profiles
+
+__all__ = [
+    "Accuracy",
+    "AveragePrecision",
+    "Enrichment",
+    "Measure",
+    "Replicating",
+    "bootstrap",
+    "clopper_pearson",
+    "difference",
+    "enrichment",
+    "gene_accuracy",
+    "k_nearest_accuracy",
+    "mean_average_precision",
+    "nearest_profiles",
+    "nsc",
+    "nscb",
+    "percent_replicating",
+    "precision_recall",
+    "replicate_accuracy",
+    "shuffled",
+    "silhouette",
+]

@@ -34,6 +34,8 @@ class Measure:
         Of the whole; None where each label has its own, or nothing was tested.
     notes : tuple of str
         What was left out and what to beware of, in sentences.
+    lower_is_better : bool
+        Whether a lower value is better.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Measure:
     null: str = ""
     p_value: float | None = None
     notes: tuple[str, ...] = ()
+    lower_is_better: bool = False
 
     def __str__(self) -> str:
         said = []

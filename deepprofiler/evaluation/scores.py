@@ -11,7 +11,7 @@ import pandas as pd
 from deepprofiler.columns import COUNT
 from deepprofiler.errors import DataError
 from deepprofiler.evaluation.accuracy import Accuracy
-from deepprofiler.evaluation.evaluations import EVALUATIONS, Evaluation, choose
+from deepprofiler.evaluation.evaluations import Evaluation, all_evaluations, choose
 from deepprofiler.evaluation.measure import Measure
 from deepprofiler.evaluation.resampling import Interval, percentiles
 from deepprofiler.evaluation.retrieval import AveragePrecision
@@ -142,7 +142,7 @@ def chosen_evaluations(project: Project, screen: Screen) -> list[Evaluation]:
         return choose(asked)
     if not len(screen.wells):
         return []
-    return [one for one in EVALUATIONS.values() if not one.missing(screen)]
+    return [one for one in all_evaluations() if not one.missing(screen)]
 
 
 def _mean(measures: Sequence[Measure], role: str) -> Measure:

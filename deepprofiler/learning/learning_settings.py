@@ -1,57 +1,308 @@
-"""``train.schedule`` of the configuration: how the learning rate changes."""
+"""Settings of training and of feature extraction; free of TensorFlow."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from deepprofiler.parameters import Fraction, Section, as_named
+from deepprofiler.parameters import (
+    Choice,
+    Decides,
+    Fraction,
+    Parameters,
+    as_choice,
+    as_tuple,
+    setting,
+)
+
+Rescale = Literal["min-max", "max", "legacy-0.3", "standardize", "none"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+#: Settings that may change from one epoch to the next.
+_COURSE = (Decides.EPOCHS,)
 
 
-class Constant(Section):
+class CropInput(Parameters):
+    """How stored crops become the input of a network, and how many are stored."""
+
+    resize: Annotated[int, Field(ge=8)] | None = setting(
+        None,
+        Decides.WEIGHTS,
+        Decides.FEATURES,
+        text="side R to which crops are resized for the network; none: S",
+        unit="pixels",
+    )
+    margin: Literal["auto"] | Annotated[int, Field(ge=0)] = setting(
+        "auto",
+        Decides.CROPS,
+        text="what is stored beyond S for augmentation, both sides together",
+        unit="pixels",
+    )
+    rescale: Rescale = setting(
+        "min-max", Decides.WEIGHTS, Decides.FEATURES, text="how each channel of a crop is scaled"
+    )
+    cells_per_well: PositiveInt | None = setting(
+        None,
+        Decides.CROPS,
+        Decides.TRAINING,
+        text="store at most so many cells of a well, drawn by seed; none: all",
+    )
+
+
+class Constant(Parameters):
     """The same learning rate throughout."""
 
-    name: Literal["constant"] = "constant"
+    name: Literal["constant"] = setting("constant", *_COURSE, text="which schedule")
+
+    def rate(
+        self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
+    ) -> float:
+        """Give the learning rate of one step.
+
+        Parameters
+        ----------
+        first : float
+            ``train.learning_rate``.
+        epochs, steps : int
+            Number of epochs, and of steps in an epoch.
+        step : int
+            Number of the step, from 1, counted over all epochs.
+        losses : sequence of float
+            Loss of each finished epoch, on validation cells if there are any.
+        """
+        return first
 
 
-class Cosine(Section):
-    """A learning rate that rises in equal steps, then falls to 0 over all other epochs."""
+class Cosine(Parameters):
+    """A linear rise, then half a cosine wave down to 0.
 
-    name: Literal["cosine"] = "cosine"
-    warmup: float = Field(default=0.0, ge=0, description="of cosine: epochs of the rise")
+    The step after the last would have the rate 0. Source: Loshchilov and Hutter 2017 (SGDR),
+    without restarts.
+    """
+
+    name: Literal["cosine"] = setting("cosine", *_COURSE, text="which schedule")
+    warmup: float = setting(
+        0.0, *_COURSE, text="of cosine: length of the rise, in equal steps", unit="epochs", ge=0
+    )
+
+    def rate(
+        self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
+    ) -> float:
+        """Give the learning rate of one step; see :meth:`Constant.rate`."""
+        rise = self.warmup * steps
+        if step <= rise:
+            return first * step / rise
+        share = (step - 1 - rise) / (epochs * steps - rise)
+        return first * (1 + math.cos(math.pi * share)) / 2
 
 
-class Steps(Section):
+class Steps(Parameters):
     """Another learning rate from given epochs on."""
 
-    name: Literal["step"] = "step"
-    epochs: tuple[PositiveInt, ...] = Field(
-        min_length=1, description="of step: epochs that begin with another rate, ascending, from 1"
+    name: Literal["step"] = setting("step", *_COURSE, text="which schedule")
+    epochs: tuple[PositiveInt, ...] = setting(
+        ...,
+        *_COURSE,
+        text="of step: epochs that begin with another rate, ascending, from 1",
+        min_length=1,
     )
-    factor: Fraction = Field(default=0.1, description="of step: multiplies the rate at each")
-    rates: tuple[PositiveFloat, ...] | None = Field(
-        default=None, description="of step: the rate from each on, in place of `factor`"
+    factor: Fraction = setting(0.1, *_COURSE, text="of step: multiplies the rate at each of them")
+    rates: tuple[PositiveFloat, ...] | None = setting(
+        None, *_COURSE, text="of step: the rate from each of them on, in place of `factor`"
     )
 
     @model_validator(mode="after")
-    def _one_rate_an_epoch(self) -> Steps:
+    def _one_rate_for_each_epoch(self) -> Steps:
         if list(self.epochs) != sorted(set(self.epochs)):
             raise ValueError("epochs must ascend")
         if self.rates is not None and len(self.rates) != len(self.epochs):
             raise ValueError(f"{len(self.epochs)} epochs need as many rates")
         return self
 
+    def rate(
+        self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
+    ) -> float:
+        """Give the learning rate of one step; see :meth:`Constant.rate`."""
+        reached = sum(number <= len(losses) + 1 for number in self.epochs)
+        if self.rates is None:
+            return first * self.factor**reached
+        return self.rates[reached - 1] if reached else first
 
-class Plateau(Section):
-    """A lower learning rate whenever the validation loss has not improved for some epochs."""
 
-    name: Literal["plateau"] = "plateau"
-    patience: PositiveInt = Field(default=3, description="of plateau: epochs to wait")
-    factor: Fraction = Field(default=0.5, description="of plateau: multiplies the rate")
+class Plateau(Parameters):
+    """A lower learning rate whenever the loss has not fallen for some epochs.
+
+    As Keras's ``ReduceLROnPlateau`` with ``min_delta=0``.
+    """
+
+    name: Literal["plateau"] = setting("plateau", *_COURSE, text="which schedule")
+    patience: PositiveInt = setting(
+        3, *_COURSE, text="of plateau: how long to wait for a lower loss", unit="epochs"
+    )
+    factor: Fraction = setting(0.5, *_COURSE, text="of plateau: multiplies the rate")
+
+    def rate(
+        self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
+    ) -> float:
+        """Give the learning rate of one step; see :meth:`Constant.rate`."""
+        rate, best, waited = first, math.inf, 0
+        for loss in losses:
+            best, waited = (loss, 0) if loss < best else (best, waited + 1)
+            if waited == self.patience:
+                rate, waited = rate * self.factor, 0
+        return rate
 
 
 Schedule = Annotated[
     Annotated[Constant | Cosine | Steps | Plateau, Field(discriminator="name")],
-    BeforeValidator(as_named),
+    BeforeValidator(as_choice),
 ]
+
+
+class Labels(Parameters):
+    """Which labels are training classes."""
+
+    include: tuple[str, ...] | None = setting(
+        None, Decides.TRAINING, text="the only labels to train on"
+    )
+    exclude: tuple[str, ...] | None = setting(None, Decides.TRAINING, text="labels not to train on")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Labels:
+        if (self.include is None) == (self.exclude is None):
+            raise ValueError("give either include or exclude, a list of labels")
+        return self
+
+
+class Validation(Parameters):
+    """Which cells are held out to validate the auxiliary task."""
+
+    by: Literal["column", "replicate", "cells"] | None = setting(
+        None, Decides.TRAINING, text="none: the split column where there is one, else cells"
+    )
+    values: tuple[str, ...] = setting(
+        (), Decides.TRAINING, text="held-out values; none: 1 of a column, the last replicate"
+    )
+    training: tuple[str, ...] = setting(
+        (), Decides.TRAINING, text="values to train on; none: all that are not held out"
+    )
+    fraction: Fraction = setting(
+        0.1, Decides.TRAINING, text="share of cells that is held out, for `by: cells`"
+    )
+
+
+class Augmentation(Parameters):
+    """Random changes of each training crop, each cell by itself."""
+
+    flips: bool = setting(
+        True, *_COURSE, text="mirror left–right and up–down, each with probability ½"
+    )
+    turns: bool = setting(True, *_COURSE, text="turn by 0, 90, 180 or 270 degrees")
+    rotations: bool = setting(False, *_COURSE, text="turn by any angle; doubles the stored crops")
+    shift: int = setting(4, *_COURSE, text="move by up to so far each way", unit="pixels", ge=0)
+
+
+class Optimizer(Parameters):
+    """How weights follow gradients."""
+
+    name: Literal["sgd", "adam", "adamw"] = setting("sgd", *_COURSE, text="which rule")
+    momentum: float = setting(0.9, *_COURSE, text="of sgd", ge=0, lt=1)
+    weight_decay: float = setting(
+        0.0,
+        *_COURSE,
+        text="times the learning rate, the share of every weight that is taken away in each step, "
+        "apart from the gradient; `adam` with it is `adamw`",
+        ge=0,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_name(cls, value: Any) -> Any:
+        return as_choice(value)
+
+
+class EarlyStopping(Parameters):
+    """Stop when the validation loss has not improved for so many epochs."""
+
+    patience: PositiveInt = setting(
+        10, *_COURSE, text="how long to wait for a lower loss", unit="epochs"
+    )
+
+
+class Train(Parameters):
+    """The auxiliary task: telling treatments apart."""
+
+    model: Choice = setting(
+        Choice(name="resnet18"),
+        Decides.WEIGHTS,
+        Decides.FEATURES,
+        text="the network; a name of a model",
+    )
+    generator: Choice = setting(
+        Choice(name="single"),
+        Decides.TRAINING,
+        text="how cells become training examples; a name of a crop generator",
+    )
+    weights: str = setting(
+        "none",
+        *_COURSE,
+        text="what training begins with: none, imagenet, or a weight file (of this program or of "
+        "Keras 2), from the project's folder on",
+    )
+    controls: bool = setting(False, Decides.TRAINING, text="negative controls are a class as well")
+    labels: Labels | None = setting(None, Decides.TRAINING, text="none: every label")
+    validation: Validation = Validation()
+    augment: Augmentation = Augmentation()
+    epochs: PositiveInt = setting(10, *_COURSE, text="number of epochs; raise it to train on")
+    steps: PositiveInt | None = setting(
+        None,
+        *_COURSE,
+        text="batches in an epoch; none: as many cells as there are to train on",
+    )
+    batch_size: PositiveInt = setting(32, *_COURSE, text="examples in a step")
+    optimizer: Optimizer = Optimizer()
+    learning_rate: PositiveFloat = setting(0.01, *_COURSE, text="size of a step")
+    schedule: Schedule = setting(Constant(), *_COURSE, text="how the learning rate changes")
+    label_smoothing: float = setting(
+        0.0, *_COURSE, text="share of each label that is spread over all classes", ge=0, lt=1
+    )
+    precision: Precision = setting(
+        "float32",
+        *_COURSE,
+        text="of the network's computations; weights are float32 in any case",
+    )
+    devices: Literal["all"] | PositiveInt = setting(
+        1, *_COURSE, text="number of this machine's GPUs to train on; a batch is divided"
+    )
+    top_k: PositiveInt = setting(
+        5, Decides.NOTHING, text="`val_top_<k>_accuracy` counts labels among the k likeliest"
+    )
+    early_stopping: EarlyStopping | None = setting(
+        None, *_COURSE, text="stop when the validation loss no longer improves; none: never"
+    )
+    trackers: tuple[Literal["mlflow", "wandb", "comet"], ...] = setting(
+        (), Decides.NOTHING, text="services that the metrics of each epoch are sent to"
+    )
+
+
+class Profile(Parameters):
+    """Features of single cells."""
+
+    layers: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = setting(
+        ("conv4a",),
+        Decides.FEATURES,
+        text="layers that give the features, in this order; `layers` prints all names",
+        min_length=1,
+    )
+    checkpoint: str = setting(
+        "last",
+        Decides.FEATURES,
+        text="last, best, random (untrained), imagenet, or a file in "
+        "`outputs/<experiment>/checkpoint`",
+    )
+    batch_size: PositiveInt = setting(
+        128, Decides.NOTHING, text="cells in a step; decides speed and memory only"
+    )

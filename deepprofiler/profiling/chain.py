@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from deepprofiler.errors import ConfigError, DataError, nearest
+from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
-from deepprofiler.parameters import checked, defaults
 from deepprofiler.profiling.correct import CellCount, WellPosition
 from deepprofiler.profiling.joint import Harmony, RankNormal
 from deepprofiler.profiling.moments import CellMoments
@@ -22,6 +20,7 @@ from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.sphering import Sphering
 from deepprofiler.profiling.standardize import Robust, Standardize
 from deepprofiler.profiling.tvn import TVN, AuthorsTVN, EfaarTVN
+from deepprofiler.registry import NORMALIZERS
 
 FORMAT = "deepprofiler normalization"
 VERSION = 1
@@ -55,14 +54,12 @@ def write_steps(path: Path, steps: Sequence[Normalizer]) -> None:
         np.savez(file, allow_pickle=False, chain=np.array(text), **arrays)
 
 
-def read_steps(path: Path, kinds: Mapping[str, type[Normalizer]]) -> list[Normalizer]:
+def read_steps(path: Path) -> list[Normalizer]:
     """Read what :func:`write_steps` wrote.
 
     Parameters
     ----------
     path : Path
-    kinds : mapping
-        Normalizers by name.
 
     Raises
     ------
@@ -78,9 +75,7 @@ def read_steps(path: Path, kinds: Mapping[str, type[Normalizer]]) -> list[Normal
         found = json.loads(str(arrays.pop("chain")))
         if (found["format"], found["version"]) != (FORMAT, VERSION):
             raise ValueError(f"{found['format']} {found['version']}, not {FORMAT} {VERSION}")
-        return [
-            _step(position, about, arrays, kinds) for position, about in enumerate(found["steps"])
-        ]
+        return [_step(position, about, arrays) for position, about in enumerate(found["steps"])]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} does not hold a normalization: {error}") from None
 
@@ -89,9 +84,8 @@ def _step(
     position: int,
     about: dict[str, Any],
     arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, type[Normalizer]],
 ) -> Normalizer:
-    step = kinds[about["name"]](**about["params"])
+    step: Normalizer = NORMALIZERS.get(about["name"])(**about["params"])
     counts = about["n"]
     step.n_ = dict(counts) if isinstance(counts, list) else counts
     step.names_in_, step.names_ = about["names_in"], about["names"]
@@ -110,21 +104,19 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be saved")
 
 
-NORMALIZERS: dict[str, type[Normalizer]] = {
-    kind.name: kind
-    for kind in (
-        Standardize,
-        Robust,
-        RankNormal,
-        Sphering,
-        TVN,
-        AuthorsTVN,
-        EfaarTVN,
-        Harmony,
-        WellPosition,
-        CellCount,
-    )
-}
+for _kind in (
+    Standardize,
+    Robust,
+    RankNormal,
+    Sphering,
+    TVN,
+    AuthorsTVN,
+    EfaarTVN,
+    Harmony,
+    WellPosition,
+    CellCount,
+):
+    NORMALIZERS.register(_kind.name)(_kind)
 
 
 class Chain:
@@ -192,7 +184,7 @@ class Chain:
         DataError
             The file is missing, damaged or of another kind.
         """
-        return cls(read_steps(Path(path), NORMALIZERS))
+        return cls(read_steps(Path(path)))
 
     @property
     def notes_(self) -> list[str]:
@@ -231,21 +223,6 @@ def make_chain(
         A name or a parameter does not exist, or a parameter's value cannot be used.
     """
     shared = {"plate": plate, "batch": batch, "well": well, "count": count, "seed": seed}
-    made = []
-    for name, params in steps:
-        if name not in NORMALIZERS:
-            raise ConfigError(
-                f"no normalizer {name}{nearest(name, NORMALIZERS)}; there are "
-                f"{', '.join(NORMALIZERS)}"
-            )
-        known = defaults(NORMALIZERS[name])
-        given = {key: value for key, value in shared.items() if key in known and value is not None}
-        given |= checked(NORMALIZERS[name], params, name)
-        for key, default in known.items():
-            if default is inspect.Parameter.empty and key not in given:
-                raise ConfigError(f"{name} needs a value for {key}")
-        try:
-            made.append(NORMALIZERS[name](**given))
-        except ValueError as error:
-            raise ConfigError(f"{name}: {error}") from None
+    shared = {key: value for key, value in shared.items() if value is not None}
+    made = [NORMALIZERS.build(name, params=params, **shared) for name, params in steps]
     return Chain(made)

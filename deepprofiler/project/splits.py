@@ -13,7 +13,7 @@ from deepprofiler.errors import ConfigError, DataError, listing, nearest
 from deepprofiler.project.index import Index
 
 if TYPE_CHECKING:
-    from deepprofiler.config.schema import Labels, Validation
+    from deepprofiler.learning.learning_settings import Labels, Validation
 
 
 @dataclass(frozen=True, eq=False)

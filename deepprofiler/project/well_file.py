@@ -8,6 +8,7 @@ be a path in HDF5), and attributes that say what made it.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
+
+LOG = logging.getLogger(__name__)
 
 FORMAT = "deepprofiler-well"
 VERSION = 1
@@ -123,6 +126,17 @@ def read_origin(path: Path) -> Origin:
     """Read only what made a well file. Raises like :func:`read_well`."""
     with _open(path) as file:
         return _origin(file)
+
+
+def finished_origin(path: Path) -> Origin | None:
+    """Read what a well file was made of; None where it is missing, or damaged, which is logged."""
+    if not path.exists():
+        return None
+    try:
+        return read_origin(path)
+    except DataError as error:
+        LOG.info("%s; the well is done anew", error)
+        return None
 
 
 def read_well(path: Path) -> WellFeatures:

@@ -21,16 +21,10 @@ import numpy as np
 import pandas as pd
 from selection import READINGS, Reading, largest_sum_goes, only, replicated, select, varied
 
+from deepprofiler.evaluation import nsc, nscb
 from deepprofiler.evaluation.accuracy import Accuracy
 from deepprofiler.evaluation.differences import difference
-from deepprofiler.profiling import (
-    Profiles,
-    Standardize,
-    group_means,
-    group_medians,
-    nsc,
-    nscb,
-)
+from deepprofiler.profiling import Profiles, Standardize, group_means, group_medians
 from deepprofiler.profiling.chain import Chain, make_chain
 
 PLATE, WELL, WEEK = "Metadata_Plate", "Metadata_Well", "Metadata_Week"

@@ -13,14 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepprofiler.profiling import (
-    Profiles,
-    Standardize,
-    group_means,
-    nsc,
-    replicate_accuracy,
-    shuffled,
-)
+from deepprofiler.evaluation import nsc, replicate_accuracy, shuffled
+from deepprofiler.profiling import Profiles, Standardize, group_means
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "bbbc021" / "profiles.py"
 

@@ -6,13 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepprofiler.profiling import (
-    Profiles,
-    bootstrap,
-    difference,
-    nsc,
-    nscb,
-)
+from deepprofiler.evaluation import bootstrap, difference, nsc, nscb
+from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 BATCH = "Metadata_Batch"

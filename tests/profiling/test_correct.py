@@ -7,12 +7,7 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import (
-    CellCount,
-    CellMoments,
-    Profiles,
-    WellPosition,
-)
+from deepprofiler.profiling import CellCount, CellMoments, Profiles, WellPosition
 from deepprofiler.profiling.chain import make_chain
 
 PLATE, WELL, COUNT = "Metadata_Plate", "Metadata_Well", "Metadata_Cell_Count"

@@ -9,15 +9,9 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
+from deepprofiler.evaluation import gene_accuracy, nsc, nscb, replicate_accuracy, shuffled
 from deepprofiler.evaluation.similarity import nearest_profiles
-from deepprofiler.profiling import (
-    Profiles,
-    gene_accuracy,
-    nsc,
-    nscb,
-    replicate_accuracy,
-    shuffled,
-)
+from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 BATCH, PLATE = "Metadata_Batch", "Metadata_Plate"

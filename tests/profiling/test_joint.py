@@ -11,13 +11,7 @@ import pytest
 from scipy.stats import norm, skew
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.profiling import (
-    Chain,
-    Harmony,
-    Profiles,
-    RankNormal,
-    Robust,
-)
+from deepprofiler.profiling import Chain, Harmony, Profiles, RankNormal, Robust
 
 PLATE, WELL = "Metadata_Plate", "Metadata_Well"
 

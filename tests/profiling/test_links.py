@@ -8,13 +8,8 @@ import pytest
 from scipy.stats import fisher_exact, hypergeom
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import (
-    Profiles,
-    enrichment,
-    k_nearest_accuracy,
-    precision_recall,
-    shuffled,
-)
+from deepprofiler.evaluation import enrichment, k_nearest_accuracy, precision_recall, shuffled
+from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 LINKED = {"compound": COMPOUND, "mechanism": MECHANISM, "controls": None}

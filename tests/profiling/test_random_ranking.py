@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control
 
+from deepprofiler.evaluation import clopper_pearson, mean_average_precision
 from deepprofiler.evaluation.retrieval import RandomOrders, random_average_precisions
-from deepprofiler.profiling import Profiles, clopper_pearson, mean_average_precision
+from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND = "Metadata_Treatment", "Metadata_Compound"
 

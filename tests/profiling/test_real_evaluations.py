@@ -10,17 +10,16 @@ import pytest
 from scipy.stats import fisher_exact
 from test_bbbc021 import COMPOUND, COUNT, MECHANISM, MEMBERS, TREATMENT, bbbc021, controls_of
 
-from deepprofiler.evaluation.retrieval import RandomOrders
-from deepprofiler.profiling import (
-    Profiles,
+from deepprofiler.evaluation import (
     enrichment,
-    group_means,
     k_nearest_accuracy,
     mean_average_precision,
     nsc,
     percent_replicating,
     shuffled,
 )
+from deepprofiler.evaluation.retrieval import RandomOrders
+from deepprofiler.profiling import Profiles, group_means
 
 TREATED = {"treatment": TREATMENT, "compound": COMPOUND, "mechanism": MECHANISM, "controls": None}
 

@@ -8,12 +8,8 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import (
-    Profiles,
-    clopper_pearson,
-    percent_replicating,
-    silhouette,
-)
+from deepprofiler.evaluation import clopper_pearson, percent_replicating, silhouette
+from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, BATCH = "Metadata_Treatment", "Metadata_Compound", "Metadata_Batch"
 

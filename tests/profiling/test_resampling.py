@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from deepprofiler.profiling import bootstrap, clopper_pearson
+from deepprofiler.evaluation import bootstrap, clopper_pearson
 
 
 def test_the_published_interval() -> None:

@@ -10,8 +10,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from deepprofiler.errors import DataError
+from deepprofiler.evaluation import mean_average_precision
 from deepprofiler.evaluation.retrieval import average_precision
-from deepprofiler.profiling import Profiles, mean_average_precision
+from deepprofiler.profiling import Profiles
 
 TREATMENT, PLATE = "Metadata_Treatment", "Metadata_Plate"
 

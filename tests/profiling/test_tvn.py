@@ -11,12 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import (
-    TVN,
-    CellMoments,
-    Moments,
-    Profiles,
-)
+from deepprofiler.profiling import TVN, CellMoments, Moments, Profiles
 from deepprofiler.profiling.shrinkage import shrink
 
 BATCH = "Metadata_Batch"

@@ -10,12 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling import (
-    AuthorsTVN,
-    CellMoments,
-    EfaarTVN,
-    Profiles,
-)
+from deepprofiler.profiling import AuthorsTVN, CellMoments, EfaarTVN, Profiles
 
 BATCH = "Metadata_Batch"
 

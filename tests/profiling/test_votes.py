@@ -10,8 +10,9 @@ import pytest
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
+from deepprofiler.evaluation import k_nearest_accuracy, nsc
 from deepprofiler.evaluation.accuracy import random_vote, vote
-from deepprofiler.profiling import Profiles, k_nearest_accuracy, nsc
+from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 NAMES = {"treatment": TREATMENT, "compound": COMPOUND, "mechanism": MECHANISM}

@@ -21,12 +21,10 @@ from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.project.index import Well
-from deepprofiler.project.outcome import LOG
 from deepprofiler.project.well_file import (
     Origin,
     WellFeatures,
     iterate,
-    read_origin,
 )
 
 SAMPLED_CELLS = 2000
@@ -216,17 +214,6 @@ class _Sample:
             return Profiles(about, np.empty((0, len(names)), np.float32), names)
         about = pd.concat([about for about, _ in self._parts], ignore_index=True)
         return Profiles(about, np.concatenate([found for _, found in self._parts]), names)
-
-
-def finished_origin(path: Path) -> Origin | None:
-    """Read what a well file was made of; None where it is missing, or damaged, which is logged."""
-    if not path.exists():
-        return None
-    try:
-        return read_origin(path)
-    except DataError as error:
-        LOG.info("%s; the well is done anew", error)
-        return None
 
 
 def with_enough_cells(wells: Profiles) -> Profiles:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import COUNT, PLATE, WELL
-from deepprofiler.commands.analyze.aggregate import finished_origin, with_enough_cells
+from deepprofiler.commands.analyze.aggregate import with_enough_cells
 from deepprofiler.commands.locate import locate
 from deepprofiler.errors import DataError
 from deepprofiler.files import file_digest, replacing, values_digest
@@ -29,6 +29,7 @@ from deepprofiler.project.sites import SiteReader, correction_digest, explain
 from deepprofiler.project.well_file import (
     Origin,
     WellFeatures,
+    finished_origin,
     iterate,
     write_well,
 )

@@ -11,10 +11,8 @@ from deepprofiler.commands.analyze.aggregate import Gathered, gather, with_enoug
 from deepprofiler.commands.analyze.classical import classical_wells
 from deepprofiler.commands.analyze.normalize import Normalized, configured_steps, fit_chain
 from deepprofiler.commands.profile import profile
-from deepprofiler.config.schema import Named
 from deepprofiler.errors import DataError
 from deepprofiler.evaluation.accuracy import Accuracy
-from deepprofiler.evaluation.evaluations import EVALUATIONS
 from deepprofiler.evaluation.scores import (
     Scores,
     chosen_evaluations,
@@ -24,9 +22,11 @@ from deepprofiler.evaluation.scores import (
 )
 from deepprofiler.evaluation.screen import Screen, negative_rows
 from deepprofiler.files import replacing
+from deepprofiler.parameters import Choice
 from deepprofiler.profiling.tvn import TVN, AuthorsTVN, EfaarTVN
 from deepprofiler.project import Project
 from deepprofiler.project.outcome import LOG, Outcome
+from deepprofiler.registry import EVALUATIONS
 
 
 def baselines(
@@ -128,7 +128,7 @@ def corrections(
     }
     if project.config.analyze.baselines:
         for names in _known(project, gathered, outcome):
-            steps = tuple(Named(name=name) for name in names)
+            steps = tuple(Choice(name=name) for name in names)
             if steps == configured:
                 found[_name(steps)] = chosen
                 continue
@@ -159,11 +159,11 @@ def _known(project: Project, gathered: Gathered, outcome: Outcome) -> list[list[
     return known
 
 
-def _name(steps: tuple[Named, ...]) -> str:
+def _name(steps: tuple[Choice, ...]) -> str:
     return " + ".join(step.name for step in steps)
 
 
-def _scored(project: Project, gathered: Gathered, steps: tuple[Named, ...]) -> Scores:
+def _scored(project: Project, gathered: Gathered, steps: tuple[Choice, ...]) -> Scores:
     LOG.info("the same features with %s, to compare", _name(steps))
     chain = fit_chain(project, gathered.wells, gathered.cells, steps)
     return score(
@@ -226,7 +226,7 @@ def _rows(
             outcome.notes.append(f"layers.csv lacks {layer} under {name}: {error}")
 
 
-def _normalizations(steps: tuple[Named, ...]) -> list[tuple[Named, ...]]:
+def _normalizations(steps: tuple[Choice, ...]) -> list[tuple[Choice, ...]]:
     """Give the configured steps, these without TVN, and none; each once."""
     without = tuple(step for step in steps if step.name not in _TVN)
     named = {tuple(step.name for step in one): one for one in (steps, without, ())}
@@ -235,7 +235,7 @@ def _normalizations(steps: tuple[Named, ...]) -> list[tuple[Named, ...]]:
 
 def _accuracies(project: Project, screen: Screen) -> Iterator[Accuracy]:
     """Evaluate what is configured and is an accuracy."""
-    titles = {EVALUATIONS[name].title for name in _ACCURACIES}
+    titles = {EVALUATIONS.build(name).title for name in _ACCURACIES}
     for evaluation in chosen_evaluations(project, screen):
         if evaluation.title not in titles or evaluation.missing(screen):
             continue

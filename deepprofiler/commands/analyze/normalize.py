@@ -10,10 +10,10 @@ import pandas as pd
 
 from deepprofiler.columns import COUNT, PLATE, WELL, spoken
 from deepprofiler.commands.analyze.aggregate import AGGREGATE, Gathered, with_enough_cells
-from deepprofiler.config.schema import Named
 from deepprofiler.errors import DataError, listing
 from deepprofiler.evaluation.screen import negative_rows, treatments_of, unnamed
 from deepprofiler.files import replacing
+from deepprofiler.parameters import Choice
 from deepprofiler.profiling.chain import Chain, make_chain
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
@@ -51,13 +51,13 @@ class Normalized:
         )
 
 
-def configured_steps(project: Project, wells: Profiles) -> tuple[Named, ...]:
+def configured_steps(project: Project, wells: Profiles) -> tuple[Choice, ...]:
     """Name the steps of ``analyze.normalize``; by default TVN where all batches have controls."""
     steps = project.config.analyze.normalize
     if steps is not None:
         return steps
     chosen = ["standardize"] if without_controls(project, wells) else ["standardize", "tvn"]
-    return tuple(Named(name=name) for name in chosen)
+    return tuple(Choice(name=name) for name in chosen)
 
 
 def without_controls(project: Project, wells: Profiles) -> list[str]:
@@ -72,7 +72,7 @@ def fit_chain(
     project: Project,
     wells: Profiles,
     cells: CellMoments | None,
-    steps: tuple[Named, ...] | None = None,
+    steps: tuple[Choice, ...] | None = None,
 ) -> Chain:
     """Fit a normalization on the wells with enough cells and the controls.
 
@@ -83,7 +83,7 @@ def fit_chain(
         As aggregated; those with too few cells take no part.
     cells : CellMoments or None
         Moments of the controls' cells; without them all is fitted on wells.
-    steps : tuple of Named, optional
+    steps : tuple of Choice, optional
         In place of the configured ones.
 
     Raises
@@ -175,7 +175,7 @@ def read_normalized(project: Project, gathered: Gathered) -> tuple[Normalized | 
     return Normalized(wells, chain), ""
 
 
-def _chain(project: Project, steps: tuple[Named, ...]) -> Chain:
+def _chain(project: Project, steps: tuple[Choice, ...]) -> Chain:
     return make_chain(
         [(step.name, step.params) for step in steps],
         plate=PLATE,

@@ -1,0 +1,16 @@
+"""Settings of the report page."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from deepprofiler.parameters import Decides, Parameters, setting
+
+
+class Reporting(Parameters):
+    """From scores to a page."""
+
+    report: bool = setting(True, Decides.REPORT, text="write the report page")
+    embedding: Literal["tsne", "umap"] = setting(
+        "tsne", Decides.REPORT, text="the maps of the report; umap needs the extra `umap`"
+    )
