@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from zlib import crc32
+
+from deepprofiler.errors import DataError
+
+if TYPE_CHECKING:
+    import h5py
 
 # Allowed unquoted in file names of every common operating system.
 _PLAIN = " !#$&'()+,-.;=@[]^_`{}~"
@@ -114,3 +119,61 @@ def _is_running(number: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def open_versioned(path: Path, kind: str, *, versions: range, advice: str) -> h5py.File:
+    """Open an HDF5 file of this program for reading; the one way in which all are opened.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What the attribute ``format`` must say.
+    versions : range
+        Versions of the format that can be read.
+    advice : str
+        What to do where the file cannot be used, such as "delete it and profile again".
+
+    Returns
+    -------
+    h5py.File
+        Its attribute ``version`` is one of ``versions``.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is not HDF5, is of another format, or of a version that cannot be
+        read.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; {advice}") from None
+    except OSError as error:
+        raise DataError(f"{path} is not a readable HDF5 file ({error}); {advice}") from None
+    try:
+        _require_version(path, dict(file.attrs), kind, versions, advice)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _require_version(
+    path: Path, attributes: dict[str, Any], kind: str, versions: range, advice: str
+) -> None:
+    if attributes.get("format") != kind:
+        raise DataError(f"{path} is not a file of the format {kind}; {advice}")
+    try:
+        version = int(attributes["version"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path} is damaged (its version is missing); {advice}") from None
+    if version >= versions.stop:
+        raise DataError(
+            f"{path} has format version {version}; this program reads up to {versions.stop - 1}: "
+            "use a newer release"
+        )
+    if version not in versions:
+        raise DataError(f"{path} has format version {version}, which is no longer read; {advice}")

@@ -20,7 +20,7 @@ from deepprofiler.imaging.crop import cut
 from deepprofiler.learning.cell_store import CellStore
 from deepprofiler.project.well_file import WellFeatures, read_well
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from base_project import CHANNELS, BaseProject
 
-from deepprofiler.config.schema import Labels, Validation
+from deepprofiler.learning.learning_settings import Labels, Validation
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import ImageFile
 from deepprofiler.project.index import Index, read_index
