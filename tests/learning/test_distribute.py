@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("devices")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[2]), str(HERE)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     script = [sys.executable, str(HERE / "several_devices.py"), str(folder)]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
