@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Look
 from deepprofiler.learning.cell_store import CellStore, CellStoreWriter, margin
@@ -32,7 +33,7 @@ def write_store(path: Path, count: int) -> CellStore:
     """Write crops with the margin of the default augmentation."""
     side = SIZE + margin(SIZE, shift=Augmentation().shift, rotations=False)
     cells = pd.DataFrame(
-        {"plate": "P1", "well": "A01", "site": "1", "cell": np.arange(count), "x": 0.0, "y": 0.0}
+        {PLATE: "P1", WELL: "A01", SITE: "1", CELL: np.arange(count), "x": 0.0, "y": 0.0}
     )
     rng = np.random.default_rng(0)
     distance = np.hypot(*np.ogrid[-side / 2 : side / 2, -side / 2 : side / 2])[..., None]

@@ -164,6 +164,7 @@ def open_versioned(path: Path, kind: str, *, versions: range, advice: str) -> h5
 def _require_version(
     path: Path, attributes: dict[str, Any], kind: str, versions: range, advice: str
 ) -> None:
+    attributes = _format_and_version(attributes)
     if attributes.get("format") != kind:
         raise DataError(f"{path} is not a file of the format {kind}; {advice}")
     try:
@@ -177,3 +178,13 @@ def _require_version(
         )
     if version not in versions:
         raise DataError(f"{path} has format version {version}, which is no longer read; {advice}")
+
+
+def _format_and_version(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Read attributes; crops and checkpoints of version 1 hold theirs as JSON in ``about``."""
+    if "format" in attributes or "about" not in attributes:
+        return attributes
+    try:
+        return dict(json.loads(attributes["about"]))
+    except (TypeError, ValueError):
+        return {}

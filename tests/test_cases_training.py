@@ -19,6 +19,7 @@ from base_project import CHANNELS, BaseProject
 from command import Answer, command
 from scipy.stats import kstest
 
+from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.commands import profile as profile_stage
 from deepprofiler.commands.setup import setup
 from deepprofiler.learning import checkpoint
@@ -168,14 +169,14 @@ class TestCropsOfTraining:
         content = path.read_bytes()
         path.write_bytes(b"")
         assert run(small, "export-sc").code == 1
-        assert set(table(small)["well"]) == {"A01", "B01", "B02", "A03", "B03"}
+        assert set(table(small)["Metadata_Well"]) == {"A01", "B01", "B02", "A03", "B03"}
         path.write_bytes(content)
         assert run(small, "train").code == 0
-        assert "A02" in set(table(small)["well"])
+        assert "A02" in set(table(small)["Metadata_Well"])
         small.write_locations([(100, 100), (50, 60)], "P1", "A02")
         assert run(small, "train").code == 0
         moved = table(small)
-        assert list(moved.loc[moved["well"] == "A02", "x"]) == [100, 50]
+        assert list(moved.loc[moved["Metadata_Well"] == "A02", "x"]) == [100, 50]
 
     def test_a_missing_table_is_made_anew(self, small):
         assert run(small, "export-sc").code == 0
@@ -212,7 +213,7 @@ class TestCropsOfTraining:
         answer = run(small, "export-sc")
         assert answer.code == 1
         assert failures(small, "failed-export-sc.csv") == [("P1", "A01", "3")]
-        assert (table(small)["well"] == "A01").sum() == 1
+        assert (table(small)["Metadata_Well"] == "A01").sum() == 1
         assert len(table(small)) == 26
         assert "57 cells located = 1 off their image + 56 exported" in answer.text
         assert run(small, "export-sc").code == 1, "it is not forgotten"
@@ -254,7 +255,7 @@ class TestHeldOutCells:
         store = open_store(project, outcome)
         chosen = choose(project, store, seed, outcome)
         found = {}
-        columns = store.table[["plate", "well", "site", "cell"]]
+        columns = store.table[[PLATE, WELL, SITE, CELL]]
         for code, name in enumerate(chosen.classes):
             training, held = (
                 set(columns.iloc[cells.row[cells.label == code]].itertuples(index=False, name=None))
@@ -289,7 +290,7 @@ class TestHeldOutCells:
     def test_every_cell_has_the_same_chance(self):
         count = 20_000
         cells = np.arange(count)
-        table = pd.DataFrame({"plate": "P", "well": cells // 200 % 10, "site": "1", "cell": cells})
+        table = pd.DataFrame({PLATE: "P", WELL: cells // 200 % 10, SITE: "1", CELL: cells})
         draws = np.stack([_draws(table, seed) for seed in (0, 1)]) / 2**64
         for one in draws:
             assert kstest(one, "uniform").pvalue > 0.001

@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
+from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.commands.locate import is_needed as locating_is_needed
 from deepprofiler.commands.locate import locate
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
@@ -21,7 +22,7 @@ from deepprofiler.commands.prepare import prepare
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.crop import quantize
 from deepprofiler.imaging.read import inspect
-from deepprofiler.learning.cell_store import CellStoreWriter
+from deepprofiler.learning.cell_store import CELL_COLUMNS, CellStoreWriter
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
@@ -38,6 +39,8 @@ from deepprofiler.project.sites import (
     require_whole_index,
     stored_size,
 )
+
+_VERSION_1_HEADER = ["plate", "well", "site", "cell", "x", "y"]
 
 
 def export_cells(project: Project) -> Outcome:
@@ -120,7 +123,7 @@ class _Plan:
     plate: str
     sites: list[Site]
     cells: pd.DataFrame
-    settings: str
+    made_from: str
 
 
 def _plan(
@@ -149,16 +152,16 @@ def _plan(
             failures.add(plate, site.well, site.site, reason, cell=line)
         counts["located"] += len(table) + len(dropped)
         counts["off their image"] += len(dropped)
-        table = table[["cell", "x", "y"]]
-        tables.append(table.assign(plate=plate, well=site.well, site=site.site))
+        table = table.rename(columns={"cell": CELL})
+        tables.append(table.assign(**{PLATE: plate, WELL: site.well, SITE: site.site}))
     if not readable:
         return None
-    columns = ["plate", "well", "site", "cell", "x", "y"]
+    columns = list(CELL_COLUMNS)
     cells = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     capped = _cap(cells[columns], project.config.crops.cells_per_well, project.config.dataset.seed)
     counts["beyond crops.cells_per_well"] += len(cells) - len(capped)
     capped = capped.reset_index(drop=True)
-    return _Plan(plate, sites, capped, _settings(project, plate, sites, capped))
+    return _Plan(plate, sites, capped, _made_from(project, plate, sites, capped))
 
 
 def _shape(reader: SiteReader, site: Site) -> tuple[int, int] | str:
@@ -174,18 +177,19 @@ def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
     if most is None:
         return cells
     chosen = []
-    for rows in cells.groupby(["plate", "well"], sort=False).indices.values():
+    for rows in cells.groupby([PLATE, WELL], sort=False).indices.values():
         if len(rows) > most:
-            plate, well = cells["plate"].iloc[rows[0]], cells["well"].iloc[rows[0]]
+            plate, well = cells[PLATE].iloc[rows[0]], cells[WELL].iloc[rows[0]]
             rng = np.random.default_rng((seed, crc32(f"{plate}\0{well}".encode())))
             rows = np.sort(rng.choice(rows, most, replace=False))
         chosen.append(rows)
     return cells.iloc[np.sort(np.concatenate(chosen))] if chosen else cells
 
 
-def _settings(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> str:
+def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> str:
     """Everything that decides a plate's crops, as text; equal text, equal crops."""
-    identity = cells.to_csv(index=False).encode()
+    # Column names as in version 1 of the store, so that its crops stay current.
+    identity = cells.to_csv(index=False, header=_VERSION_1_HEADER).encode()
     labels = json.dumps([labels_digest(project, site) for site in sites]).encode()
     return json.dumps(
         {
@@ -211,14 +215,14 @@ def _export_plate(
         cells=plan.cells,
         size=stored_size(project),
         channels=project.index.channels,
-        settings=plan.settings,
+        made_from=plan.made_from,
     )
     with writer:
         before = len(writer.table)
         done = set(writer.table["row"])
         rows = {
             key: np.array([row for row in found if row not in done])
-            for key, found in plan.cells.groupby(["well", "site"]).indices.items()
+            for key, found in plan.cells.groupby([WELL, SITE]).indices.items()
         }
         sites = [site for site in plan.sites if len(rows.get((site.well, site.site), ()))]
         cutter = _Cutter(project, SiteReader(project), stored_size(project))

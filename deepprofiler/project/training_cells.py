@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepprofiler.columns import PLATE, SITE, WELL
+from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.commands.export_cells import export_cells
 from deepprofiler.errors import DataError
-from deepprofiler.learning.cell_store import CellStore, read_settings, table_path
+from deepprofiler.learning.cell_store import CellStore, read_made_from, table_path
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.project import Project
 from deepprofiler.project.outcome import LOG, Outcome
@@ -53,7 +53,7 @@ def _paths(project: Project) -> list[Path]:
 
 def _config(store: Path) -> object:
     """Give what the config said when a store was made."""
-    return json.loads(read_settings(store)).get("config")
+    return json.loads(read_made_from(store)).get("config")
 
 
 def _is_whole(store: Path) -> bool:
@@ -90,7 +90,7 @@ def choose(project: Project, store: CellStore, seed: int, outcome: Outcome) -> C
     """Join labels from the index and divide the cells; what is not used is counted."""
     index, settings = project.index, project.config.train
     sites = pd.MultiIndex.from_frame(index.table[[PLATE, WELL, SITE]])
-    where = sites.get_indexer(pd.MultiIndex.from_frame(store.table[["plate", "well", "site"]]))
+    where = sites.get_indexer(pd.MultiIndex.from_frame(store.table[[PLATE, WELL, SITE]]))
     labels = training_labels(index, controls=settings.controls, labels=settings.labels)
     codes = np.where(where < 0, -1, labels.codes[where])
     for reason, count in labels.left_out.items():
@@ -137,8 +137,8 @@ def choose(project: Project, store: CellStore, seed: int, outcome: Outcome) -> C
             row=rows,
             label=codes[rows],
             classes=len(classes),
-            plate=store.table["plate"].to_numpy()[rows],
-            well=store.table["well"].to_numpy()[rows],
+            plate=store.table[PLATE].to_numpy()[rows],
+            well=store.table[WELL].to_numpy()[rows],
             **columns,
         )
 
@@ -180,7 +180,7 @@ def _draws(table: pd.DataFrame, seed: int) -> np.ndarray:
 
     Were they drawn by position, one repaired site would change what all others are for.
     """
-    columns = (table[name].tolist() for name in ("plate", "well", "site", "cell"))
+    columns = (table[name].tolist() for name in (PLATE, WELL, SITE, CELL))
     names = ("\0".join(map(str, (seed, *cell))).encode() for cell in zip(*columns, strict=True))
     digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in names)
     return np.frombuffer(digests, "<u8")

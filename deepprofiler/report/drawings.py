@@ -127,10 +127,9 @@ class Drawings:
         and as full colour (n, C, 2), the same for a whole plate, and which cells were found.
         """
         assert self.store is not None
-        keys = ["plate", "well", "site", "cell"]
-        known = pd.MultiIndex.from_frame(self.store.table[keys])
-        wanted = pd.MultiIndex.from_frame(cells.metadata[[PLATE, WELL, SITE, CELL]])
-        rows = known.get_indexer(wanted)
+        keys = [PLATE, WELL, SITE, CELL]
+        stored = pd.MultiIndex.from_frame(self.store.table[keys])
+        rows = stored.get_indexer(pd.MultiIndex.from_frame(cells.metadata[keys]))
         there = rows >= 0
         size = min(self.project.config.crops.size, self.store.size)
         first = (self.store.size - size) // 2
@@ -157,7 +156,7 @@ class Drawings:
         """Intensities (C, 2) shown as black and as full colour, from cells all over the plate."""
         if plate not in self._ranges:
             assert self.store is not None
-            rows = np.flatnonzero((self.store.table["plate"] == plate).to_numpy())
+            rows = np.flatnonzero((self.store.table[PLATE] == plate).to_numpy())
             some = rows[:: max(1, len(rows) // _RANGE_CELLS)]
             pixels = self._intensities(some, middle)
             self._ranges[plate] = np.percentile(pixels, [_BLACK, _FULL], axis=(0, 1, 2)).T

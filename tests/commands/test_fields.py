@@ -88,7 +88,7 @@ def test_views_go_through_every_stage(field, mode):
     assert list(found.cells["site"]) == ["1"] * 8 + ["2"] * 8
     # The same views as those that were exported, cut from the same places.
     crops = store(field)
-    mine = crops.table[crops.table["well"] == "A01"]
+    mine = crops.table[crops.table["Metadata_Well"] == "A01"]
     np.testing.assert_array_equal(mine[["x", "y"]], found.cells[["x", "y"]])
     for row, view in mine.iterrows():
         left, top = (int(view[axis] - 32) for axis in ("x", "y"))
@@ -210,7 +210,7 @@ def test_masked_crops(base):
     changed = []
     for name in ("A01", "A02", "A03"):
         cells = well(base, name).cells
-        mine = crops.table[crops.table["well"] == name]
+        mine = crops.table[crops.table["Metadata_Well"] == name]
         np.testing.assert_array_equal(mine[["x", "y"]], cells[["x", "y"]])
         for row, cell in mine.iterrows():
             labels = tifffile.imread(base.root / f"outputs/labels/P1/{name}-{cell['site']}.tif")

@@ -91,7 +91,7 @@ def test_single_cells_equal_the_originals(original):
         well = path.parent.parent.name
         x, y = (float(number) for number in path.stem.split("@")[1].split("x"))
         distance = np.hypot(table["x"] - x, table["y"] - y)
-        row = np.flatnonzero((table["well"] == well) & (distance < 1e-3))
+        row = np.flatnonzero((table["Metadata_Well"] == well) & (distance < 1e-3))
         assert len(row) == 1
         strip = np.moveaxis(crops[row[0]], -1, 1).reshape(128, -1)
         assert np.abs(strip.astype(int) - imread(path)).max() <= 1

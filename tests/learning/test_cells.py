@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.errors import DataError
 from deepprofiler.learning.cell_store import (
     VERSION,
     CellStore,
     CellStoreWriter,
     margin,
-    read_settings,
+    read_made_from,
     table_path,
 )
 
@@ -27,10 +28,10 @@ SIZE = 6
 def located(plate: str, count: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "plate": [plate] * count,
-            "well": [f"A{1 + n // 4:02d}" for n in range(count)],
-            "site": [f"0{n % 2}" for n in range(count)],
-            "cell": np.arange(count) * 2,
+            PLATE: [plate] * count,
+            WELL: [f"A{1 + n // 4:02d}" for n in range(count)],
+            SITE: [f"0{n % 2}" for n in range(count)],
+            CELL: np.arange(count) * 2,
             "x": np.arange(count) + 0.25,
             "y": np.arange(count) - 0.5,
         }
@@ -44,8 +45,8 @@ def content(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return crops, limits[0], limits[1] + 1
 
 
-def open_writer(path: Path, cells: pd.DataFrame, settings: str = "a") -> CellStoreWriter:
-    return CellStoreWriter(path, cells=cells, size=SIZE, channels=CHANNELS, settings=settings)
+def open_writer(path: Path, cells: pd.DataFrame, made_from: str = "a") -> CellStoreWriter:
+    return CellStoreWriter(path, cells=cells, size=SIZE, channels=CHANNELS, made_from=made_from)
 
 
 def write_all(path: Path, plate: str, count: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -65,13 +66,13 @@ def test_round_trip_over_plates(tmp_path: Path) -> None:
     rows = np.array([16, 0, 9, 10, 3, 3])
     for found, a, b in zip(store.gather(rows), first, second, strict=True):
         np.testing.assert_array_equal(found, np.concatenate([a, b])[rows])
-    assert list(store.table["plate"].unique()) == ["000042", "1E5"]
-    assert store.table["site"].tolist()[:3] == ["00", "01", "00"]
+    assert list(store.table[PLATE].unique()) == ["000042", "1E5"]
+    assert store.table[SITE].tolist()[:3] == ["00", "01", "00"]
     assert list(store.table.columns) == [
-        "row", "plate", "well", "site", "cell", "x", "y",
+        "row", PLATE, WELL, SITE, CELL, "x", "y",
         "minimum_DNA", "minimum_ER", "maximum_DNA", "maximum_ER",
     ]  # fmt: skip
-    np.testing.assert_array_equal(store.table["cell"][10:], np.arange(7) * 2)
+    np.testing.assert_array_equal(store.table[CELL][10:], np.arange(7) * 2)
 
 
 def test_the_file_is_plain(tmp_path: Path) -> None:
@@ -104,16 +105,16 @@ def test_missing_slots_are_filled_later(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, truth)
 
 
-@pytest.mark.parametrize("what", ["settings", "cells", "size"])
-def test_other_settings_make_the_file_anew(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["made_from", "cells", "size"])
+def test_the_file_is_replaced_where_its_origin_differs(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a.h5"
     write_all(path, "P", 10, 5)
     cells = located("P", 10)
     if what == "cells":
         cells["x"] += 1
-    writer = open_writer(path, cells, settings="b" if what == "settings" else "a")
+    writer = open_writer(path, cells, made_from="b" if what == "made_from" else "a")
     if what == "size":
-        writer = CellStoreWriter(path, cells=cells, size=8, channels=CHANNELS, settings="a")
+        writer = CellStoreWriter(path, cells=cells, size=8, channels=CHANNELS, made_from="a")
     with writer:
         assert len(writer.table) == 0
     assert len(CellStore([path])) == 0
@@ -129,9 +130,9 @@ def interrupt(writer: CellStoreWriter, writing: bool) -> None:
 def test_an_exception_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     crops, *_ = write_all(path, "P", 10, 6)
-    for settings in ("a", "other"):
+    for made_from in ("a", "other"):
         with pytest.raises(KeyboardInterrupt):
-            interrupt(open_writer(path, located("P", 10), settings), writing=settings == "other")
+            interrupt(open_writer(path, located("P", 10), made_from), writing=made_from == "other")
         np.testing.assert_array_equal(CellStore([path]).gather(np.arange(10))[0], crops)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.parquet"]
 
@@ -154,10 +155,10 @@ def test_damaged_stores_are_refused(tmp_path: Path) -> None:
     write_all(path, "P", 10, 9)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="not a usable store"):
+    with pytest.raises(DataError, match="is not a readable HDF5 file"):
         CellStore([path])
     path.write_bytes(b"")
-    with pytest.raises(DataError, match="not a usable store"):
+    with pytest.raises(DataError, match="is not a readable HDF5 file"):
         CellStore([path])
     path.write_bytes(whole)
     table = pd.read_parquet(table_path(path))
@@ -181,20 +182,82 @@ def test_a_store_that_has_all_is_not_touched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("version", VERSION + 1, "newer release"),
-    ("format", "deepprofiler-well", "its format is deepprofiler-well"),
-    ("channels", None, "not a usable store"),
+    ("format", "deepprofiler-well", "is not a file of the format deepprofiler-cells"),
+    ("channels", None, "is damaged"),
 ])  # fmt: skip
 def test_other_formats_are_refused(tmp_path: Path, key: str, value: object, said: str) -> None:
     path = tmp_path / "a.h5"
     write_all(path, "P", 3, 1)
     with h5py.File(path, "r+") as file:
-        about = json.loads(file.attrs["about"]) | {key: value}
         if value is None:
-            del about[key]
-        file.attrs["about"] = json.dumps(about)
-    for read in (lambda: CellStore([path]), lambda: read_settings(path)):
+            del file.attrs[key]
+        else:
+            file.attrs[key] = value
+    for read in (lambda: CellStore([path]), lambda: read_made_from(path)):
         with pytest.raises(DataError, match=said):
             read()
+
+
+def as_version_1(path: Path) -> None:
+    """Rewrite a store in the form of version 1."""
+    with h5py.File(path, "r+") as file:
+        about = {
+            "format": "deepprofiler-cells",
+            "version": 1,
+            "channels": file.attrs["channels"].tolist(),
+            "settings": file.attrs["made_from"],
+        }
+        for key in list(file.attrs):
+            del file.attrs[key]
+        file.attrs["about"] = json.dumps(about)
+    names = {PLATE: "plate", WELL: "well", SITE: "site", CELL: "cell"}
+    table = pd.read_parquet(table_path(path)).rename(columns=names)
+    table.to_parquet(table_path(path), index=False)
+
+
+def test_version_1_is_read_and_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    crops, minimum, maximum = content(6, 1)
+    with open_writer(path, located("P", 6)) as writer:
+        writer.write(np.arange(4), crops[:4], minimum[:4], maximum[:4])
+    before = CellStore([path])
+    as_version_1(path)
+    store = CellStore([path])
+    pd.testing.assert_frame_equal(store.table, before.table)
+    assert store.channels == CHANNELS
+    assert store.made_from == (read_made_from(path),) == ("a",)
+    np.testing.assert_array_equal(store.gather(np.arange(4))[0], crops[:4])
+    with open_writer(path, located("P", 6)) as writer:
+        assert writer.table["row"].tolist() == [0, 1, 2, 3]
+        writer.write(np.arange(4, 6), crops[4:], minimum[4:], maximum[4:])
+    with h5py.File(path) as file:
+        assert file.attrs["version"] == VERSION
+        assert "about" not in file.attrs
+    store = CellStore([path])
+    np.testing.assert_array_equal(store.gather(np.arange(6))[0], crops)
+    assert list(store.table)[:5] == ["row", PLATE, WELL, SITE, CELL]
+
+
+def test_the_caller_may_decide_what_is_current(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_all(path, "P", 4, 1)
+
+    def writer_for(is_current: bool) -> CellStoreWriter:
+        return CellStoreWriter(
+            path,
+            cells=located("P", 4),
+            size=SIZE,
+            channels=CHANNELS,
+            made_from="b",
+            is_current=lambda text: is_current and text == "a",
+        )
+
+    with writer_for(is_current=True) as writer:
+        assert len(writer.table) == 4
+    assert read_made_from(path) == "a", "nothing was written"
+    with writer_for(is_current=False) as writer:
+        assert len(writer.table) == 0
+    assert read_made_from(path) == "b"
 
 
 def test_stores_must_go_together(tmp_path: Path) -> None:
