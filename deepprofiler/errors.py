@@ -27,6 +27,38 @@ class DataError(DeepProfilerError):
     """An index, image, location, weight or feature file cannot be used."""
 
 
+class ImageError(DataError):
+    """One image file cannot be used.
+
+    Parameters
+    ----------
+    path : Path
+    detail : str
+        What is wrong with it; the message is ``<path>: <detail>``.
+    problem : str
+        The same as a code, such as ``truncated``.
+    """
+
+    def __init__(self, path: Path, detail: str, problem: str = "unreadable") -> None:
+        super().__init__(path, detail, problem)
+        self.path = path
+        self.detail = detail
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}"
+
+
+class MissingImage(ImageError):
+    """An image file does not exist."""
+
+    def __init__(self, path: Path, detail: str = "", problem: str = "missing") -> None:
+        super().__init__(path, detail, problem)
+
+    def __str__(self) -> str:
+        return f"{self.path} does not exist"
+
+
 class PluginError(DeepProfilerError):
     """A model or crop generator is unknown, broken or does not fit the others."""
 

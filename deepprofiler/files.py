@@ -121,7 +121,9 @@ def _is_running(number: int) -> bool:
     return True
 
 
-def open_versioned(path: Path, kind: str, *, versions: range, advice: str) -> h5py.File:
+def open_versioned(
+    path: Path, kind: str, *, versions: range, advice: str, missing: str = ""
+) -> h5py.File:
     """Open an HDF5 file of this program for reading; the one way in which all are opened.
 
     Parameters
@@ -132,7 +134,9 @@ def open_versioned(path: Path, kind: str, *, versions: range, advice: str) -> h5
     versions : range
         Versions of the format that can be read.
     advice : str
-        What to do where the file cannot be used, such as "delete it and profile again".
+        What to do where the file cannot be used, such as "delete it and run `profile`".
+    missing : str
+        What to do where there is no file; by default the same.
 
     Returns
     -------
@@ -150,7 +154,7 @@ def open_versioned(path: Path, kind: str, *, versions: range, advice: str) -> h5
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; {advice}") from None
+        raise DataError(f"{path} does not exist; {missing or advice}") from None
     except OSError as error:
         raise DataError(f"{path} is not a readable HDF5 file ({error}); {advice}") from None
     try:

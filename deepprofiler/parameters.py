@@ -44,6 +44,8 @@ class Decides(StrEnum):
     """Evaluations; always computed again."""
     REPORT = "report"
     """The report page; always drawn again."""
+    INPUTS = "inputs"
+    """Which inputs are read; their digests tell whether outputs are current."""
     NOTHING = "nothing"
     """Checks, speed and messages."""
 

@@ -173,7 +173,8 @@ class Registry:
         plugin = self.get(name)
         declared = inspect.signature(plugin).parameters
         passed = {key: value for key, value in shared.items() if key in declared}
-        shown = ", ".join([*map(str, args), *(f"{key}={values[key]!r}" for key in values)])
+        given = [str(value) for value in args if isinstance(value, int | str | tuple)]
+        shown = ", ".join([*given, *(f"{key}={value!r}" for key, value in values.items())])
         with plugin_code(plugin, f"`{name}({shown})` cannot be built"):
             try:
                 return plugin(*args, **passed, **values)

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from deepprofiler.columns import CELL, SITE
 from deepprofiler.project import Project
 from deepprofiler.project.well_file import (
     FORMAT,
     VERSION,
-    Origin,
     WellFeatures,
-    read_origin,
+    WellProvenance,
+    read_provenance,
     write_well,
 )
 
@@ -35,7 +36,7 @@ def write_cells(
     digest: str = "0",
 ) -> None:
     """Write a well file of cells; without ``sites`` half of them in each of two."""
-    origin = Origin(
+    provenance = WellProvenance(
         plate=path.parent.name,
         well=path.stem,
         names=tuple(names),
@@ -45,22 +46,22 @@ def write_cells(
         rescale="min-max",
         checkpoint="last",
         digest=digest,
-        inputs="",
     )
     if sites is None:
         sites = np.sort(np.resize(["1", "2"], len(features)))
-    cells = pd.DataFrame({"site": sites, "cell": np.arange(len(features))})
+    cells = pd.DataFrame({SITE: sites, CELL: np.arange(len(features))})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_well(path, WellFeatures(features.astype(np.float32), cells, origin))
+    write_well(path, WellFeatures(features.astype(np.float32), cells, provenance))
 
 
 def link_cells(path: Path, first: Path) -> None:
     """Write a well file whose cells are those of another."""
-    origin = replace(read_origin(first), plate=path.parent.name)
+    provenance = replace(read_provenance(first), plate=path.parent.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, "origin": origin.to_text()})
-        for name in ("features", "cells"):
+        file.attrs.update({"format": FORMAT, "version": VERSION})
+        file["uns/deepprofiler/provenance"] = provenance.to_json()
+        for name in ("X", "obs"):
             file[name] = h5py.ExternalLink(str(first.resolve()), name)
 
 

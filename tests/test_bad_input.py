@@ -509,7 +509,7 @@ def contents(root: Path) -> dict[str, object]:
         elif path.parent.parent.name == "features":
             # As numbers and text: HDF5 notes in groups when they were made.
             well = read_well(path)
-            found[name] = well.features.tolist(), well.cells.to_csv(), well.origin
+            found[name] = well.features.tolist(), well.cells.to_csv(), well.provenance
         else:
             found[name] = path.read_bytes()
     return found

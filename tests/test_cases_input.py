@@ -13,6 +13,7 @@ import yaml
 from base_project import CHANNELS, BaseProject
 from command import command
 
+from deepprofiler.columns import SITE
 from deepprofiler.project.well_file import read_well
 
 
@@ -36,8 +37,8 @@ def test_idx_01_digit_names_stay_text(tmp_path):
     assert command(base.root, "check").code == 0
     assert command(base.root, "profile").code == 0
     well = read_well(base.well_file("000042"))
-    assert well.origin.plate == "000042"
-    assert list(well.cells["site"]) == ["01"] * 5 + ["02"] * 5
+    assert well.provenance.plate == "000042"
+    assert list(well.cells[SITE]) == ["01"] * 5 + ["02"] * 5
     assert command(base.root, "analyze").code == 0
     profiles = base.root / "outputs" / "results" / "profiles"
     for table in profiles.glob("*.parquet"):
@@ -236,7 +237,7 @@ def test_loc_01_cells_off_the_image(base):
     answer = command(base.root, "profile")
     assert answer.code == 1
     well = read_well(base.well_file())
-    kept = well.cells[well.cells["site"] == "1"]
+    kept = well.cells[well.cells[SITE] == "1"]
     assert list(zip(kept["x"], kept["y"], strict=True)) == [(0, 0), (255, 255), (-10, 40)]
     assert np.isfinite(well.features).all()
     rows = failed(base)

@@ -120,7 +120,7 @@ def test_wts_06_the_rule_that_scales_crops(base, rule, expected):
     answer = run(base, "profile")
     assert answer.code == 0, answer.text
     np.testing.assert_allclose(top(base), expected, rtol=1e-5)
-    origin = read_well(base.well_file()).origin
+    origin = read_well(base.well_file()).provenance
     assert origin.rescale == (rule or "min-max")
     assert ("does not say how its crops were scaled" in answer.text) is (rule is None)
     assert ("`legacy-0.3` (September 2021 to August 2024)" in answer.text) is (rule is None)
@@ -149,7 +149,7 @@ def test_wts_06_an_original_config_names_the_rule(base):
         # Resampled between pixels, so that the peaks are a little lower.
         if expected:
             np.testing.assert_allclose(top(base), expected, rtol=0.01)
-        assert read_well(base.well_file()).origin.rescale == (rule or "min-max")
+        assert read_well(base.well_file()).provenance.rescale == (rule or "min-max")
 
 
 def test_wts_01_classes_and_labels_do_not_matter(base):
@@ -167,13 +167,13 @@ def test_wts_01_classes_and_labels_do_not_matter(base):
         answer = run(base, "profile")
         assert answer.code == 0, answer.text
         found.append(top(base))
-        digests.add(read_well(base.well_file()).origin.digest)
+        digests.add(read_well(base.well_file()).provenance.digest)
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
     assert len(digests) == 1
     put_file(base, kernel=kernel + 1)
     assert run(base, "profile").code == 0
-    assert read_well(base.well_file()).origin.digest not in digests
+    assert read_well(base.well_file()).provenance.digest not in digests
     assert not np.allclose(top(base), found[0])
 
 
@@ -267,7 +267,7 @@ class TestBeginning:
         base.config["profile"]["checkpoint"] = "imagenet"
         base.write_config()
         assert run(base, "profile").code == 0
-        origin = read_well(base.well_file()).origin
+        origin = read_well(base.well_file()).provenance
         assert origin.checkpoint == "imagenet"
         expected = np.maximum.reduce([np.zeros(3), kernel[0, 0].sum(axis=0)])
         np.testing.assert_allclose(top(base), np.tile(expected, (2, 1)), rtol=1e-5)

@@ -19,10 +19,11 @@ from base_project import BaseProject
 from command import command
 
 from deepprofiler import cli
+from deepprofiler.columns import CELL, SITE
 from deepprofiler.config import original
 from deepprofiler.config.schema import Config
 from deepprofiler.profiling import Chain, Profiles, Standardize
-from deepprofiler.project.well_file import Origin, WellFeatures, write_well
+from deepprofiler.project.well_file import WellFeatures, WellProvenance, write_well
 from deepprofiler.registry import discover
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,8 +212,9 @@ def finished(tmp_path, monkeypatch) -> Path:
     profiles.write(tmp_path / "new-wells.parquet")
     path = results / "features" / "P1" / "A01.h5"
     path.parent.mkdir(parents=True)
-    cells = pd.DataFrame({"site": ["1", "1"], "cell": [0, 1], "x": [4.0, 5], "y": [6.0, 7]})
-    origin = Origin("P1", "A01", tuple(names), {"conv4a": [0, 4]}, ("DNA",), 64, "", "last", "", "")
+    cells = pd.DataFrame({SITE: ["1", "1"], CELL: [0, 1], "x": [4.0, 5], "y": [6.0, 7]})
+    layers = {"conv4a": [0, 4]}
+    origin = WellProvenance("P1", "A01", tuple(names), layers, ("DNA",), 64, "", "last", "")
     write_well(path, WellFeatures(np.zeros((2, 4), np.float32), cells, origin))
     inputs = tmp_path / "project" / "inputs"
     for name, text in (
@@ -248,7 +250,7 @@ def test_python_of_the_pages_runs(finished, page):
         lines = [len((located / f"A01-{site}-Nuclei.csv").read_text().split()) for site in "12"]
         assert lines == [3, 1]
         assert names["matrix"].shape == (2, 4)
-        assert list(names["site"]) == ["1", "1"]
+        assert list(names["Metadata_Site"]) == ["1", "1"]
         assert np.load(finished / "npz/P1/A01/1.npz")["features"].shape == (2, 4)
         done = Profiles.read(finished / "my-wells-tvn.parquet")
         assert done.names == ["tvn_0", "tvn_1", "tvn_2", "tvn_3"]

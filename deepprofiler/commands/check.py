@@ -97,7 +97,7 @@ def _planes(site: Site) -> list[_Plane]:
             image = read_site(files)
             size = inspect(path).pixel_size
         except DataError as error:
-            found |= dict.fromkeys(files, _Plane(problem=explain(site, str(error))))
+            found |= dict.fromkeys(files, _Plane(problem=explain(site, error)))
             continue
         for position, file in enumerate(files):
             pixels = image[:, :, position]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,29 +24,34 @@ from deepprofiler.learning.cell_store import CELL_COLUMNS, CellStoreWriter
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import (
+    FileState,
+    Provenance,
+    describe,
+    digest_of,
+    stored_provenance,
+)
 from deepprofiler.project.index import Site
 from deepprofiler.project.outcome import LOG, Failures, Outcome
 from deepprofiler.project.sites import (
     SiteReader,
+    cells_digests,
     correction_digest,
     crop_settings,
     cut_cells,
     explain,
-    labels_digest,
     read_cells,
     require_whole_index,
     stored_size,
 )
 
-_VERSION_1_HEADER = ["plate", "well", "site", "cell", "x", "y"]
-
 
 def export_cells(project: Project) -> Outcome:
     """Write ``outputs/<single-cells>/<plate>.h5`` and its table beside it.
 
-    A plate whose settings, illumination, locations and label images are those of its store keeps
-    the crops that are there, and only sites that could not be read before are read. If any of
-    them changed, the plate is exported anew. A plate without a readable image is left out.
+    The crops of a plate are kept while what they are made from is the same: settings, images,
+    illumination, locations, label images. Then only sites that could not be read before are read.
+    A plate without a readable image is left out.
 
     Parameters
     ----------
@@ -94,7 +97,7 @@ def export_cells(project: Project) -> Outcome:
 
 
 def make_inputs(project: Project) -> None:
-    """Run ``prepare`` and ``locate`` where later stages would miss something of theirs.
+    """Run ``prepare`` and ``locate`` where outputs of theirs are missing or outdated.
 
     Raises
     ------
@@ -116,14 +119,27 @@ def make_inputs(project: Project) -> None:
         locate(project)
 
 
+def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> Provenance:
+    """Say what a plate's crops would be made from now, but for the images themselves."""
+    labels = cells_digests(project, tuple(sites)) if project.config.crops.mask else {}
+    return crop_settings(project).with_inputs(
+        {
+            "cells": digest_of(cells.to_csv(index=False)),
+            "illumination": correction_digest(project, plate),
+            "label images": digest_of(labels),
+            "images named by the index": digest_of([site.sources for site in sites]),
+        }
+    )
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """The cells of one plate and the rows that their crops get."""
+    """The cells of one plate, whose positions are their slots, and what they are made from."""
 
     plate: str
     sites: list[Site]
     cells: pd.DataFrame
-    made_from: str
+    made_from: Provenance
 
 
 def _plan(
@@ -133,16 +149,17 @@ def _plan(
 
     None where no image of the plate can be read; then each of its sites is a failure.
     """
-    find = partial(_shape, SiteReader(project))
-    shapes = list(ordered_map(find, sites, workers=project.workers, kind="thread"))
-    readable = [shape for shape in shapes if not isinstance(shape, str)]
+    read_shape = partial(_shape, SiteReader(project))
+    shapes = list(ordered_map(read_shape, sites, workers=project.workers, kind="thread"))
+    readable = [shape for shape in shapes if not isinstance(shape, DataError)]
     tables = []
     for site, shape in zip(sites, shapes, strict=True):
         if not readable:
-            failures.add(plate, site.well, site.site, explain(site, str(shape)))
+            assert isinstance(shape, DataError)
+            failures.add(plate, site.well, site.site, explain(site, shape))
             continue
-        # A site whose file is broken keeps its rows, so that after repair only they are written.
-        size = readable[0] if isinstance(shape, str) else shape
+        # A site whose file is broken keeps its slots, so that after repair only they are written.
+        size = readable[0] if isinstance(shape, DataError) else shape
         try:
             table, dropped = read_cells(project, site, size, project.config.crops.size)
         except DataError as error:
@@ -152,8 +169,8 @@ def _plan(
             failures.add(plate, site.well, site.site, reason, cell=line)
         counts["located"] += len(table) + len(dropped)
         counts["off their image"] += len(dropped)
-        table = table.rename(columns={"cell": CELL})
-        tables.append(table.assign(**{PLATE: plate, WELL: site.well, SITE: site.site}))
+        named = {PLATE: plate, WELL: site.well, SITE: site.site}
+        tables.append(table[[CELL, "x", "y"]].assign(**named))
     if not readable:
         return None
     columns = list(CELL_COLUMNS)
@@ -164,12 +181,12 @@ def _plan(
     return _Plan(plate, sites, capped, _made_from(project, plate, sites, capped))
 
 
-def _shape(reader: SiteReader, site: Site) -> tuple[int, int] | str:
+def _shape(reader: SiteReader, site: Site) -> tuple[int, int] | DataError:
     """Height and width of a site's images by the first file's header, or why it has none."""
     try:
         return inspect(reader.files(site)[0].path).shape
     except DataError as error:
-        return str(error)
+        return error
 
 
 def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
@@ -186,22 +203,6 @@ def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
     return cells.iloc[np.sort(np.concatenate(chosen))] if chosen else cells
 
 
-def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> str:
-    """Everything that decides a plate's crops, as text; equal text, equal crops."""
-    # Column names as in version 1 of the store, so that its crops stay current.
-    identity = cells.to_csv(index=False, header=_VERSION_1_HEADER).encode()
-    labels = json.dumps([labels_digest(project, site) for site in sites]).encode()
-    return json.dumps(
-        {
-            "config": crop_settings(project),
-            "illumination": correction_digest(project, plate),
-            "labels": hashlib.sha256(labels).hexdigest() if project.config.crops.mask else None,
-            "cells": hashlib.sha256(identity).hexdigest(),
-        },
-        sort_keys=True,
-    )
-
-
 def _export_plate(
     project: Project,
     plan: _Plan,
@@ -210,19 +211,34 @@ def _export_plate(
     progress: Iterator[Site],
 ) -> int:
     """Write one plate's missing sites; return how many cells were there before."""
+    files: dict[str, FileState] = {}
+
+    def is_current(text: str) -> bool:
+        stored = stored_provenance(text)
+        if stored is None:
+            LOG.info("the crops of plate %s are of an earlier version: exported again", plan.plate)
+            return False
+        if differences := stored.differences(plan.made_from, project.root):
+            reason = describe(differences)
+            LOG.info("the crops of plate %s are exported again: %s", plan.plate, reason)
+            return False
+        files.update(stored.files)
+        return True
+
     writer = CellStoreWriter(
         project.store_path(plan.plate),
         cells=plan.cells,
         size=stored_size(project),
         channels=project.index.channels,
-        made_from=plan.made_from,
+        made_from=plan.made_from.to_json(),
+        is_current=is_current,
     )
     with writer:
         before = len(writer.table)
-        done = set(writer.table["row"])
+        written = set(writer.table["row"])
         rows = {
-            key: np.array([row for row in found if row not in done])
-            for key, found in plan.cells.groupby([WELL, SITE]).indices.items()
+            key: np.array([row for row in slots if row not in written])
+            for key, slots in plan.cells.groupby([WELL, SITE]).indices.items()
         }
         sites = [site for site in plan.sites if len(rows.get((site.well, site.site), ()))]
         cutter = _Cutter(project, SiteReader(project), stored_size(project))
@@ -234,18 +250,30 @@ def _export_plate(
         )
         for site, result in zip(sites, results, strict=True):
             next(progress)
-            found = rows[(site.well, site.site)]
-            if isinstance(result, str):
+            slots = rows[(site.well, site.site)]
+            if isinstance(result, DataError):
                 failures.add(plan.plate, site.well, site.site, explain(site, result))
-                counts["in sites that could not be read"] += len(found)
+                counts["in sites that could not be read"] += len(slots)
             else:
-                writer.write(found, *result)
-                counts["exported"] += len(found)
+                writer.write(slots, result.crops, result.minimum, result.maximum)
+                files |= result.states
+                counts["exported"] += len(slots)
         for _ in range(len(plan.sites) - len(sites)):
             next(progress)
+        writer.made_from = plan.made_from.with_files(files).to_json()
     if before:
         counts["kept from before"] += before
     return before
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """Crops (n, M, M, C) uint8 of a site with minimum and maximum (n, C), and its files' states."""
+
+    crops: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+    states: dict[str, FileState]
 
 
 @dataclass(frozen=True)
@@ -256,14 +284,12 @@ class _Cutter:
     reader: SiteReader
     size: int
 
-    def __call__(
-        self, work: tuple[Site, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
-        """Return crops (n, M, M, C) uint8 with minimum and maximum (n, C), or why not."""
+    def __call__(self, work: tuple[Site, np.ndarray]) -> _Crops | DataError:
+        """Return the crops of a site, or why there are none."""
         site, centers = work
         try:
             image = self.reader.image(site)
             crops = cut_cells(self.project, site, image, centers, self.size)
         except DataError as error:
-            return str(error)
-        return quantize(crops)
+            return error
+        return _Crops(*quantize(crops), self.reader.states(site))

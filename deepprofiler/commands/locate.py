@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
 from deepprofiler.commands.prepare import prepare
-from deepprofiler.config.schema import Locate
+from deepprofiler.imaging.imaging_settings import Locate
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import read_labels, write_labels
-from deepprofiler.imaging.segment import centers, segment_nuclei
+from deepprofiler.imaging.segment import centers
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
@@ -19,6 +21,7 @@ from deepprofiler.project.index import Site
 from deepprofiler.project.locations import write_locations
 from deepprofiler.project.outcome import LOG, Failures, Outcome
 from deepprofiler.project.sites import SiteReader, explain, require_whole_index
+from deepprofiler.registry import SEGMENTERS, discover
 
 _NUCLEAR = ("dna", "hoechst", "dapi")
 
@@ -47,6 +50,9 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
     if preparing_is_needed(project):
         LOG.info("locate needs the illumination functions: running prepare first")
         prepare(project)
+    project.load_plugins(SEGMENTERS)
+    segmenter = project.config.locate.segmenter
+    SEGMENTERS.check(segmenter.name, segmenter.params)
     failures = Failures(project, "locate")
     kept = sum(project.locations_path(site).exists() for site in project.index.sites)
     sites = [
@@ -64,13 +70,13 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
     )
     results = ordered_map(segment, sites, workers=min(project.workers, max(len(sites), 1)))
     counts = []
-    drawn = 0
+    label_images = 0
     for site, result in zip(sites, track(results, len(sites), "locate: sites"), strict=True):
-        if isinstance(result, str):
+        if isinstance(result, DataError):
             failures.add(site.plate, site.well, site.site, explain(site, result))
             continue
         counts += [] if result.cells is None else [result.cells]
-        drawn += result.drawn
+        label_images += result.labels
     failures.write()
     unfinished.unlink(missing_ok=True)
     outcome = Outcome("locate", left_out=failures.counts(), then="export-sc (or train)")
@@ -79,8 +85,8 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
             f"{sum(counts)} cells of {len(counts)} sites to inputs/locations "
             f"(median {np.median(counts):.0f} a site)"
         )
-    if drawn:
-        outcome.wrote.append(f"label images of {drawn} sites to outputs/labels")
+    if label_images:
+        outcome.wrote.append(f"label images of {label_images} sites to outputs/labels")
     empty = counts.count(0)
     if empty:
         outcome.notes.append(f"{empty} site(s) hold no cells; their files have only a header")
@@ -121,46 +127,57 @@ def nuclear_channel(project: Project) -> int:
 
 
 @dataclass(frozen=True)
-class _Located:
-    """What was written for a site: cells (None: its locations existed) and a label image."""
+class _Written:
+    """What was written for a site: locations of so many cells (None: kept), a label image."""
 
     cells: int | None
-    drawn: bool
+    labels: bool
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Segments one site."""
+    """Segments one site, in a worker process."""
 
     reader: SiteReader
     channel: int
     settings: Locate
-    paths: Project
-    labels: bool
+    project: Project
+    write_labels: bool
 
-    def __call__(self, site: Site) -> _Located | str:
-        """Write what ``site`` misses; return what that was or why it cannot be."""
-        drawn = self.paths.labels_path(site)
+    def __call__(self, site: Site) -> _Written | DataError:
+        """Write what is missing for ``site``; return what that was or why it cannot be."""
+        labels_path = self.project.labels_path(site)
         try:
             # Label images that exist, perhaps of another program, are the segmentation.
-            labels = read_labels(drawn) if drawn.exists() else self._segment(site)
+            labels = read_labels(labels_path) if labels_path.exists() else self._labels(site)
         except DataError as error:
-            return str(error)
-        draw = self.labels and not drawn.exists()
-        if draw:
-            write_labels(drawn, labels)
-        locations = self.paths.locations_path(site)
-        if locations.exists():
-            return _Located(None, draw)
+            return error
+        new = self.write_labels and not labels_path.exists()
+        if new:
+            write_labels(labels_path, labels)
+        locations_path = self.project.locations_path(site)
+        if locations_path.exists():
+            return _Written(None, new)
         x, y, area = centers(labels)
-        write_locations(locations, x, y, area=area)
-        return _Located(len(x), draw)
+        write_locations(locations_path, x, y, area=area)
+        return _Written(len(x), new)
 
-    def _segment(self, site: Site) -> np.ndarray:
+    def _labels(self, site: Site) -> np.ndarray:
         """Label image (H, W) of a site's nuclei."""
-        return segment_nuclei(
+        _load_segmenters(self.project.plugins_folder)
+        settings = self.settings
+        labels: np.ndarray = SEGMENTERS.build(
+            settings.segmenter.name,
             self.reader.image(site, self.channel)[:, :, 0],
-            min_diameter=self.settings.min_diameter,
-            max_diameter=self.settings.max_diameter,
-            border=self.settings.border,
+            params=settings.segmenter.params,
+            min_diameter=settings.min_diameter,
+            max_diameter=settings.max_diameter,
+            border=settings.border,
         )
+        return labels
+
+
+@cache
+def _load_segmenters(folder: Path) -> None:
+    """Import segmenters, once in each process."""
+    discover(folder, (SEGMENTERS,))

@@ -6,50 +6,69 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from deepprofiler.columns import CELL, SITE
 from deepprofiler.commands.export_cells import make_inputs
 from deepprofiler.commands.train import train
 from deepprofiler.errors import DataError
-from deepprofiler.files import replacing, values_digest
+from deepprofiler.files import replacing
 from deepprofiler.learning.extract import extract
 from deepprofiler.parallel import ordered_map
+from deepprofiler.parameters import Decides
 from deepprofiler.progress import track
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import (
+    Difference,
+    FileState,
+    Provenance,
+    describe,
+    digest_of,
+    provenance,
+)
 from deepprofiler.project.index import Site, Well
 from deepprofiler.project.networks import (
+    RANDOM,
     TRAINED,
     Weights,
     random_weights,
     trained_weights,
-    versions,
     write_config,
 )
 from deepprofiler.project.outcome import LOG, Failures, Outcome
 from deepprofiler.project.sites import (
     SiteReader,
-    cells_digest,
+    cells_digests,
     correction_digest,
     cut_cells,
     explain,
-    labels_digest,
     read_cells,
     require_whole_index,
 )
-from deepprofiler.project.well_file import Origin, WellFeatures, finished_origin, write_well
+from deepprofiler.project.well_file import (
+    DroppedCell,
+    WellFeatures,
+    WellProvenance,
+    read_provenance_if_usable,
+    write_well,
+)
 
-RANDOM = "random"
 # Twice as many sites are read ahead, whose crops wait in memory.
 _READERS = 8
+_NOT_FINITE = (
+    "the network's features are not finite; look for values in the image that are not numbers; if "
+    "there are none, train again or use other weights (profile.checkpoint)"
+)
 
 
 def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
     """Write ``outputs/<experiment>/features/<plate>/<well>.h5``.
 
-    Wells that are finished with the same weights, settings and locations are left alone, unless a
-    site of theirs failed.
+    A well is kept while what its features are made from is the same: weights, settings, images,
+    locations, illumination. A well with a failed site is always computed again.
 
     Parameters
     ----------
@@ -63,115 +82,157 @@ def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
     Outcome
     """
     make_inputs(project)
-    name = project.config.profile.checkpoint
+    weights = _weights(project, random_seed)
+    if random_seed is None:
+        write_config(project, weights.seed, keep_training=weights.trained)
     baseline = None if random_seed is None else f"random-{random_seed}"
+    return _Profiler(project, weights, baseline).run()
+
+
+def _weights(project: Project, random_seed: int | None) -> Weights:
+    """Load the configured weights, trained first where there are none; or make random ones."""
+    name = project.config.profile.checkpoint
     if random_seed is not None or name == RANDOM:
-        seed = project.config.dataset.seed if random_seed is None else random_seed
-        weights = random_weights(project, seed)
-    else:
-        if name in TRAINED and not project.checkpoint_path(name).exists():
-            require_whole_index(project, "train")
-            LOG.info("experiment %s has no weights: running train first", project.experiment)
-            train(project)
-        weights = trained_weights(project, name)
-    if baseline is None:
-        write_config(project, weights.seed, keep_training=name in TRAINED)
-    return _Run(project, weights, baseline).all()
+        return random_weights(
+            project, project.config.dataset.seed if random_seed is None else random_seed
+        )
+    if name in TRAINED and not project.checkpoint_path(name).exists():
+        require_whole_index(project, "train")
+        LOG.info("experiment %s has no weights: running train first", project.experiment)
+        train(project)
+    return trained_weights(project, name)
 
 
 @dataclass
-class _Site:
-    """One site whose crops are on their way to the network: its cells, and what was left out."""
+class _SiteCells:
+    """The cells of one site whose crops are on their way to the network, and what was left out."""
 
     site: Site
     cells: pd.DataFrame
-    dropped: list[tuple[str, str]] = field(default_factory=list)
-    failed: str = ""
+    states: dict[str, FileState]
+    dropped: list[DroppedCell] = field(default_factory=list)
+    failed: DataError | None = None
 
 
-class _Run:
+@dataclass(frozen=True)
+class _Plan:
+    """A well to profile, its file, and what it will be made from, but for the images."""
+
+    well: Well
+    path: Path
+    made_from: Provenance
+
+
+class _Profiler:
     """Profiles the wells of a project with one set of weights."""
 
     def __init__(self, project: Project, weights: Weights, baseline: str | None):
         self.project = project
         self.weights = weights
         self.baseline = baseline
+        self.reader = SiteReader(project)
         self.failures = Failures(project, "profile")
         self._correction = lru_cache(partial(correction_digest, project))
 
-    def all(self) -> Outcome:
+    def run(self) -> Outcome:
         """Profile every well that is not current."""
         project = self.project
-        wells = project.index.wells()
-        inputs = {(well.plate, well.well): self._inputs(well) for well in wells}
-        todo = [well for well in wells if not self._keep(well, inputs[well.plate, well.well])]
-        done = cells = 0
-        for well, results in self._wells(todo):
-            cells += self._write(well, results, inputs[well.plate, well.well])
-            done += 1
+        plans = [self._plan(well) for well in project.index.wells()]
+        outdated = [plan for plan in plans if not self._keep(plan)]
+        cells = sum(self._write(plan, results) for plan, results in self._features(outdated))
         if self.baseline is None:
-            # A baseline sees the same sites; what failed is in the table already.
+            # A baseline reads the same sites: what failed is in the table already.
             self.failures.write()
         outcome = Outcome("profile", left_out=self.failures.counts(), then="analyze")
         if self.weights.warning:
             outcome.notes.append(self.weights.warning)
-        if done:
+        if outdated:
             folder = project.features_folder(self.baseline)
-            outcome.wrote.append(f"{cells} cells of {done} wells to {folder}")
-        if len(wells) > done:
-            outcome.notes.append(f"kept {len(wells) - done} wells that were finished before")
+            outcome.wrote.append(f"{cells} cells of {len(outdated)} wells to {folder}")
+        if kept := len(plans) - len(outdated):
+            outcome.notes.append(f"kept {kept} wells that are up to date")
         return outcome
 
-    def _wells(self, wells: list[Well]) -> Iterator[tuple[Well, list[tuple[_Site, np.ndarray]]]]:
+    def _plan(self, well: Well) -> _Plan:
+        made_from = provenance(
+            self.project.config,
+            Decides.FEATURES,
+            values={"dataset.channels": self.weights.channels},
+            inputs={
+                "weights": self.weights.digest,
+                "feature names": digest_of(self.weights.names),
+                "illumination": self._correction(well.plate),
+                "images named by the index": digest_of([site.sources for site in well.sites]),
+                **cells_digests(self.project, well.sites),
+            },
+        )
+        path = self.project.well_path(well.plate, well.well, self.baseline)
+        return _Plan(well, path, made_from)
+
+    def _keep(self, plan: _Plan) -> bool:
+        """Tell whether a well is current, and report again what was left out of it."""
+        stored = read_provenance_if_usable(plan.path)
+        if stored is None or stored.failed:
+            return False
+        if stored.made_from is None:
+            LOG.info("%s was written by an earlier version; the well is computed again", plan.path)
+            return False
+        if differences := stored.made_from.differences(plan.made_from, self.project.root):
+            self._log_outdated(plan.well, differences)
+            return False
+        self._report_dropped(plan.well, stored.dropped)
+        return True
+
+    def _log_outdated(self, well: Well, differences: list[Difference]) -> None:
+        reason = describe(differences)
+        LOG.info("plate %s well %s is computed again: %s", well.plate, well.well, reason)
+
+    def _features(
+        self, plans: list[_Plan]
+    ) -> Iterator[tuple[_Plan, list[tuple[_SiteCells, np.ndarray]]]]:
         """Give each well's sites with their features, as the network finishes them."""
-        sites = [site for well in wells for site in well.sites]
-        cutter = _Cutter(self.project, self.weights.channels)
-        waiting: deque[_Site] = deque()
+        sites = [site for plan in plans for site in plan.well.sites]
+        cutter = _Cutter(self.project, self.reader, self.weights.channels)
+        waiting: deque[_SiteCells] = deque()
         workers = min(self.project.workers, _READERS)
 
         def crops() -> Iterator[np.ndarray]:
             # Only what the table needs stays until the well is written, not the crops.
-            for result, found in ordered_map(cutter, sites, workers=workers, kind="thread"):
-                waiting.append(result)
-                yield found
+            for cells, site_crops in ordered_map(cutter, sites, workers=workers, kind="thread"):
+                waiting.append(cells)
+                yield site_crops
 
         batch = self.project.config.profile.batch_size
         features: Iterable[np.ndarray] = extract(crops(), self.weights.function, batch)
         progress = track(features, len(sites), "profile: sites")
-        for well in wells:
+        for plan in plans:
             results = []
-            for _ in well.sites:
-                found = next(progress)
-                results.append((waiting.popleft(), found))
-            yield well, results
+            for _ in plan.well.sites:
+                site_features = next(progress)
+                results.append((waiting.popleft(), site_features))
+            yield plan, results
         next(progress, None)
 
-    def _write(self, well: Well, results: list[tuple[_Site, np.ndarray]], inputs: str) -> int:
+    def _write(self, plan: _Plan, results: list[tuple[_SiteCells, np.ndarray]]) -> int:
         """Write one well's file, name what was left out, and return its number of cells."""
-        tables, matrices, failed, dropped = [], [], {}, []
-        for result, features in results:
-            site = result.site
-            for line, reason in result.dropped:
-                dropped.append((site.site, line, reason))
-            if not result.failed and not np.isfinite(features).all():
-                result.failed = (
-                    "the network's features are not finite; look at the image for values that are "
-                    "no numbers; if it is fine, train again or take other weights "
-                    "(profile.checkpoint)"
-                )
-            if result.failed:
-                reason = explain(site, result.failed)
-                self.failures.add(well.plate, well.well, site.site, reason)
-                failed[site.site] = reason
+        well, weights = plan.well, self.weights
+        tables, matrices, failed = [], [], {}
+        for cells, features in results:
+            if cells.failed is None and not np.isfinite(features).all():
+                cells.failed = DataError(_NOT_FINITE)
+            if cells.failed is not None:
+                reason = explain(cells.site, cells.failed)
+                self.failures.add(well.plate, well.well, cells.site.site, reason)
+                failed[cells.site.site] = reason
                 continue
-            result.cells.insert(0, "site", site.site)
-            tables.append(result.cells)
+            cells.cells.insert(0, SITE, cells.site.site)
+            tables.append(cells.cells)
             matrices.append(features)
-        self._add_dropped(well, dropped)
-        weights = self.weights
-        size = len(weights.names)
-        cells = pd.concat(tables, ignore_index=True) if tables else _no_cells()
-        origin = Origin(
+        dropped = tuple(cell for cells, _ in results for cell in cells.dropped)
+        self._report_dropped(well, dropped)
+        table = pd.concat(tables, ignore_index=True) if tables else _no_cells()
+        files = {name: state for cells, _ in results for name, state in cells.states.items()}
+        well_provenance = WellProvenance(
             plate=well.plate,
             well=well.well,
             names=weights.names,
@@ -181,73 +242,45 @@ class _Run:
             rescale=self.project.config.crops.rescale,
             checkpoint=weights.name,
             digest=weights.digest,
-            inputs=inputs,
+            trained=weights.trained,
+            made_from=plan.made_from.with_files(files),
             failed=failed,
-            dropped=tuple(dropped),
-            versions=versions(),
+            dropped=dropped,
         )
-        found = np.concatenate([np.empty((0, size), np.float32), *matrices])
-        with replacing(self.project.well_path(well.plate, well.well, self.baseline)) as temporary:
-            write_well(temporary, WellFeatures(found, cells, origin))
-        return len(cells)
+        matrix = np.concatenate([np.empty((0, len(weights.names)), np.float32), *matrices])
+        with replacing(plan.path) as temporary:
+            write_well(temporary, WellFeatures(matrix, table, well_provenance))
+        return len(table)
 
-    def _inputs(self, well: Well) -> str:
-        """Hash everything but weights and pixels that decides a well's features."""
-        config = self.project.config
-        locations = []
-        for site in well.sites:
-            found = cells_digest(self.project, site)
-            labels = labels_digest(self.project, site)
-            locations.append([site.site, site.sources, found, labels])
-        decides = {
-            "channels": self.weights.channels,
-            "crops": config.crops.model_dump(
-                include={"size", "geometry", "rescale", "mask", "resize"}
-            ),
-            "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
-            "illumination": self._correction(well.plate),
-            "locations": locations,
-        }
-        return values_digest(decides)
-
-    def _keep(self, well: Well, inputs: str) -> bool:
-        """Tell whether a well is current, and name again what was left out of it."""
-        origin = finished_origin(self.project.well_path(well.plate, well.well, self.baseline))
-        if origin is None:
-            return False
-        found = (origin.inputs, origin.digest, origin.names)
-        if found != (inputs, self.weights.digest, self.weights.names) or origin.failed:
-            return False
-        self._add_dropped(well, origin.dropped)
-        return True
-
-    def _add_dropped(self, well: Well, dropped: Iterable[tuple[str, str, str]]) -> None:
-        for site, line, reason in dropped:
-            self.failures.add(well.plate, well.well, site, reason, cell=line)
+    def _report_dropped(self, well: Well, dropped: Iterable[DroppedCell]) -> None:
+        for cell in dropped:
+            self.failures.add(well.plate, well.well, cell.site, cell.reason, cell=cell.line)
 
 
 class _Cutter:
     """Reads a site and cuts its cells, for a thread."""
 
-    def __init__(self, project: Project, channels: tuple[str, ...]):
+    def __init__(self, project: Project, reader: SiteReader, channels: tuple[str, ...]):
         self._project = project
-        self._reader = SiteReader(project)
+        self._reader = reader
         self._channels = len(channels)
 
-    def __call__(self, site: Site) -> tuple[_Site, np.ndarray]:
+    def __call__(self, site: Site) -> tuple[_SiteCells, np.ndarray]:
         """Give the site's cells and crops (n, S, S, C); none where it cannot be used."""
         size = self._project.config.crops.size
+        states: dict[str, FileState] = {}
         try:
             image = self._reader.image(site)
-            cells, dropped = read_cells(self._project, site, image.shape[:2], size)
-            centers = cells[["x", "y"]].to_numpy()
-            crops = cut_cells(self._project, site, image, centers, size)
+            states = self._reader.states(site)
+            cells, reasons = read_cells(self._project, site, image.shape[:2], size)
+            crops = cut_cells(self._project, site, image, cells[["x", "y"]].to_numpy(), size)
         except DataError as error:
             none = np.empty((0, size, size, self._channels), np.float32)
-            return _Site(site, _no_cells(), failed=str(error)), none
-        return _Site(site, cells, dropped), crops
+            return _SiteCells(site, _no_cells(), states, failed=error), none
+        dropped = [DroppedCell(site.site, line, reason) for line, reason in reasons]
+        return _SiteCells(site, cells, states, dropped), crops
 
 
 def _no_cells() -> pd.DataFrame:
     """Give the table of a site without cells."""
-    return pd.DataFrame({"cell": np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})
+    return pd.DataFrame({CELL: np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})

@@ -31,16 +31,13 @@ def run(project: Project) -> Outcome:
     stages = [prepare, *([locate] if locating_is_needed(project) else [])]
     if project.config.profile.checkpoint in TRAINED:
         stages += [export_cells, train]
-    total = Outcome("run")
+    total = Outcome("run", then=f"open {project.report_path}")
     for stage in [*stages, profile, analyze]:
         outcome = stage(project)
-        for line in outcome.lines()[: None if not outcome.then else -1]:
+        for line in outcome.summary():
             LOG.info("%s", line)
-        total.wrote += [f"{outcome.stage}: {line}" for line in outcome.wrote]
-        total.notes += [f"{outcome.stage}: {line}" for line in outcome.notes]
-        for what, count in outcome.left_out.items():
-            if "(" in what:
-                continue  # What a stage repeats of an earlier one, which has told it already.
-            total.left_out[f"{what} ({outcome.stage})"] = count
-    total.then = f"open {project.report_path}"
+        total.wrote += [f"{outcome.command}: {line}" for line in outcome.wrote]
+        total.notes += [f"{outcome.command}: {line}" for line in outcome.notes]
+        # What a stage repeats of an earlier one is reported by that already.
+        total.left_out_by[outcome.command] = dict(outcome.left_out)
     return total

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deepprofiler.commands.export_cells import export_cells
 from deepprofiler.config.schema import Config, Train
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, counted
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.augment import Augmentation
 from deepprofiler.learning.batches import Look
+from deepprofiler.learning.cell_store import CellStore, read_made_from, table_path
 from deepprofiler.learning.checkpoint import Checkpoint
 from deepprofiler.learning.devices import (
     is_chief,
@@ -30,6 +32,7 @@ from deepprofiler.learning.optimizer import (
 from deepprofiler.learning.trackers import require_trackers, tracking
 from deepprofiler.progress import Steps as Progress
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import stored_provenance
 from deepprofiler.project.networks import (
     begin_with,
     build_network,
@@ -37,11 +40,15 @@ from deepprofiler.project.networks import (
     find_plugins,
     write_config,
 )
-from deepprofiler.project.outcome import Outcome
-from deepprofiler.project.sites import require_whole_index
-from deepprofiler.project.training_cells import choose, export, open_store
+from deepprofiler.project.outcome import LOG, Outcome
+from deepprofiler.project.sites import SiteReader, crop_settings, require_whole_index
+from deepprofiler.project.splits import NotTrained, TrainingCells, divide_cells
 from deepprofiler.registry import CROP_GENERATORS
 
+_SPLIT_REASONS = {
+    NotTrained.BLANK_SPLIT: "blank in",
+    NotTrained.OTHER_SPLIT: "train.validation does not name the value of",
+}
 _SCHEDULES: dict[str, type[Schedule]] = {
     "constant": Constant,
     "cosine": Cosine,
@@ -93,17 +100,18 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
         checkpoint.require(last, before.about, about)
     _require_next(last, epoch, 0 if before is None else before.epoch)
     if chief:
-        export(project, outcome)
+        _export(project, outcome)
     wait(strategy)
-    store = open_store(project, outcome)
-    chosen = choose(project, store, seed, outcome)
+    store = _open_store(project, outcome)
+    cells = divide_cells(project.index, store.table, settings, seed)
+    outcome.notes += describe_cells(cells)
     generator = CROP_GENERATORS.build(settings.generator.name, params=settings.generator.params)
     set_seed(seed)
     with strategy.scope():
-        network = build_network(project, len(chosen.classes), settings.precision)
+        network = build_network(project, len(cells.classes), settings.precision)
         # `fit` compares them too, but only after this run's config has replaced the earlier one's.
         if before is not None:
-            checkpoint.require(last, before.about, {"classes": chosen.classes})
+            checkpoint.require(last, before.about, {"classes": list(cells.classes)})
         elif begun := begin_with(project, network):
             outcome.notes.append(begun)
     if chief:
@@ -118,9 +126,9 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
             network,
             generator,
             gather=store.gather,
-            training=chosen.training,
-            validation=chosen.validation,
-            classes=chosen.classes,
+            training=cells.training,
+            validation=cells.validation,
+            classes=list(cells.classes),
             look=Look(
                 size=config.crops.size,
                 rescale=config.crops.rescale,
@@ -147,10 +155,94 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     if "val_macro_accuracy" in row:
         outcome.notes.append(
             f"validation accuracy {row['val_accuracy']:.3f} of cells, "
-            f"{row['val_macro_accuracy']:.3f} mean of {len(chosen.classes)} classes "
-            f"(chance {1 / len(chosen.classes):.3f}); best epoch {history.best}"
+            f"{row['val_macro_accuracy']:.3f} mean of {len(cells.classes)} classes "
+            f"(chance {1 / len(cells.classes):.3f}); best epoch {history.best}"
         )
     return outcome
+
+
+def describe_cells(cells: TrainingCells) -> list[str]:
+    """Say which cells are trained on, and what is not used; log the former."""
+    validating = 0 if cells.validation is None else len(cells.validation.row)
+    LOG.info(
+        "training on %d cells of %d labels (%d to %d each), validating on %d",
+        cells.counts.sum(),
+        len(cells.classes),
+        cells.counts.min(),
+        cells.counts.max(),
+        validating,
+    )
+    notes = [
+        f"not trained on: {counted(n, 'site', 'sites')} ({reason})"
+        for reason, n in cells.labels.left_out.items()
+    ]
+    if cells.cells_of_unknown_sites:
+        notes.append(
+            f"{cells.cells_of_unknown_sites} exported cells are of sites that the index does not "
+            "have"
+        )
+    if cells.sites_without_cells:
+        sites = counted(cells.sites_without_cells, "site", "sites")
+        notes.append(f"{sites} of the index without exported cells")
+    if cells.sites is not None:
+        notes += [
+            f"neither trained on nor validated: {counted(n, 'site', 'sites')} "
+            f"({_SPLIT_REASONS[reason]} {cells.sites.column})"
+            for reason, n in cells.sites.left_out.items()
+        ]
+    if names := cells.labels_without_cells:
+        labels = counted(len(names), "label", "labels")
+        notes.append(f"{labels} without training cells: {', '.join(names)}")
+    return notes
+
+
+def _export(project: Project, outcome: Outcome) -> None:
+    """Export what is missing or outdated.
+
+    A machine that only trains may have the stores and none of the images.
+    """
+    paths = _store_paths(project)
+    if _has_images(project) or not all(map(_is_whole, paths)):
+        outcome.add(export_cells(project))
+    else:
+        outcome.notes.append("the images are not on this machine: the cells are used as exported")
+
+
+def _open_store(project: Project, outcome: Outcome) -> CellStore:
+    """Open the stores whose crops were made with the present settings."""
+    # The store of a plate whose images can no longer be read may be of other settings.
+    paths = [path for path in _store_paths(project) if _is_whole(path)]
+    usable = [path for path in paths if _has_settings(project, path)]
+    if outdated := len(paths) - len(usable):
+        outcome.notes.append(
+            f"{counted(outdated, 'plate is', 'plates are')} not trained on: the cells were "
+            "exported with other settings, and the images cannot be read"
+        )
+    return CellStore(usable)
+
+
+def _store_paths(project: Project) -> list[Path]:
+    return [project.store_path(plate) for plate in project.index.plates]
+
+
+def _has_settings(project: Project, path: Path) -> bool:
+    """Tell whether crops were made with the present settings, whatever their inputs were."""
+    stored = stored_provenance(read_made_from(path))
+    return stored is not None and stored.settings == crop_settings(project).settings
+
+
+def _is_whole(path: Path) -> bool:
+    return path.exists() and table_path(path).exists()
+
+
+def _has_images(project: Project) -> bool:
+    """Tell whether any image, or 8-bit copy of one, is there."""
+    reader = SiteReader(project)
+    return any(
+        file.path.exists()
+        for site in project.index.sites
+        for file in (*site.files, *reader.files(site))
+    )
 
 
 def _cells_seen(config: Config) -> dict[str, Any]:

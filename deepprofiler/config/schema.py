@@ -31,7 +31,7 @@ class Columns(Parameters):
     """
 
     label: str | None = _role(
-        "what is learned; none: `Metadata_Label`, else the treatment", Decides.TRAINING
+        "what is learned; none: `Metadata_Label`, else the treatment", Decides.INPUTS
     )
     treatment: str | None = _role(
         "what wells are averaged to; none: `Metadata_Treatment`, else compound and dose joined, "
@@ -45,16 +45,16 @@ class Columns(Parameters):
     gene: str | None = _role("what gene accuracy asks for; none: `Metadata_Gene`")
     batch: str | None = _role(
         "plates made and imaged together; none: `Metadata_Batch`, else the plate",
-        Decides.PROFILES,
+        Decides.INPUTS,
     )
     replicate: str | None = _role(
-        "for `train.validation.by: replicate`; none: `Metadata_Replicate`", Decides.TRAINING
+        "for `train.validation.by: replicate`; none: `Metadata_Replicate`", Decides.INPUTS
     )
     control: str | None = _role(
-        "tells controls, see `dataset.control`; none: `Metadata_Control`", Decides.PROFILES
+        "tells controls, see `dataset.control`; none: `Metadata_Control`", Decides.INPUTS
     )
     split: str | None = _role(
-        "0 for training, 1 for validation; none: `Metadata_Split`", Decides.TRAINING
+        "0 for training, 1 for validation; none: `Metadata_Split`", Decides.INPUTS
     )
 
 
@@ -78,9 +78,7 @@ class Dataset(Parameters):
     )
     seed: int = setting(
         0,
-        Decides.CROPS,
-        Decides.FEATURES,
-        Decides.TRAINING,
+        Decides.INPUTS,
         Decides.PROFILES,
         text="the one seed of everything random",
         ge=0,

@@ -170,7 +170,7 @@ def _read_header(path: Path) -> _Header:
                 attributes = json.loads(file.attrs["about"])
                 channels, made_from = attributes["channels"], attributes["settings"]
             else:
-                channels, made_from = file.attrs["channels"], file.attrs["made_from"]
+                channels, made_from = file.attrs["channels"], file["made_from"].asstr()[()]
             crops = file["crops"]
             return _Header(list(channels), str(made_from), crops.shape, crops.id.get_offset())
         except (OSError, KeyError, ValueError, TypeError) as error:
@@ -350,7 +350,10 @@ class CellStoreWriter:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
         file.attrs["channels"] = np.array(self._channels, h5py.string_dtype())
-        file.attrs["made_from"] = self.made_from
+        # Not an attribute: HDF5 holds no more than 64 kB in one.
+        if "made_from" in file:
+            del file["made_from"]
+        file.create_dataset("made_from", data=self.made_from, dtype=h5py.string_dtype())
         # Of version 1.
         file.attrs.pop("about", None)
 

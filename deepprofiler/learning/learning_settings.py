@@ -299,7 +299,7 @@ class Profile(Parameters):
     )
     checkpoint: str = setting(
         "last",
-        Decides.FEATURES,
+        Decides.INPUTS,
         text="last, best, random (untrained), imagenet, or a file in "
         "`outputs/<experiment>/checkpoint`",
     )

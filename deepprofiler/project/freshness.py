@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -110,21 +110,30 @@ class Provenance:
         values["files"] = {name: FileState(*state) for name, state in values["files"].items()}
         return cls(**values)
 
+    def with_inputs(self, inputs: Mapping[str, str | None]) -> Provenance:
+        """Add digests of other outputs that went in."""
+        return replace(self, inputs=self.inputs | dict(inputs))
+
+    def with_files(self, files: Mapping[str, FileState]) -> Provenance:
+        """Add the files that went in."""
+        return replace(self, files=self.files | dict(files))
+
     @property
     def digest(self) -> str:
         """SHA-256 of settings, inputs and the contents of files, as hexadecimal text."""
         contents = {name: state.digest for name, state in self.files.items()}
         return digest_of([self.output, self.settings, self.inputs, contents])
 
-    def differences(self, now: Provenance, paths: Mapping[str, Path]) -> list[Difference]:
+    def differences(self, now: Provenance, root: Path) -> list[Difference]:
         """Compare with what the output would be made from now.
 
         Parameters
         ----------
         now : Provenance
-            Its settings and inputs; its files are not looked at.
-        paths : mapping
-            Names of the files that would go in now, to where they are.
+            Its settings and inputs. Which files would go in is one of the inputs; the files
+            themselves are compared with their stored states.
+        root : Path
+            The project's folder, which relative names of files start from.
 
         Returns
         -------
@@ -133,14 +142,15 @@ class Provenance:
         """
         if self.output != now.output:
             return [Difference("output", "output", self.output, now.output)]
-        found = _different("setting", self.settings, _plain(now.settings))
-        found += _different("input", self.inputs, now.inputs)
-        for name, path in paths.items():
-            state = self.files.get(name)
-            if state is None or not state.is_of(path):
-                found.append(Difference("file", name, state, path))
-        gone = [name for name in self.files if name not in paths]
-        return found + [Difference("file", name, self.files[name], None) for name in gone]
+        return [
+            *_different("setting", self.settings, _plain(now.settings)),
+            *_different("input", self.inputs, now.inputs),
+            *(
+                Difference("file", name, state, root / name)
+                for name, state in self.files.items()
+                if not state.is_of(root / name)
+            ),
+        ]
 
 
 def provenance(
@@ -168,6 +178,14 @@ def provenance(
     return Provenance(
         str(output), _plain(settings), dict(inputs or {}), dict(files or {}), versions()
     )
+
+
+def stored_provenance(text: str | None) -> Provenance | None:
+    """Read what an output says it was made from; None where it does not say it in this form."""
+    try:
+        return Provenance.from_json(text or "")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def describe(differences: Iterable[Difference], shown: int = 3) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deepprofiler import __version__
 from deepprofiler.config import original_layers
 from deepprofiler.config.original import RULE_TAKEN
 from deepprofiler.config.schema import Train
@@ -24,13 +23,14 @@ from deepprofiler.learning.fit import is_over
 from deepprofiler.learning.keras_weights import fetch
 from deepprofiler.learning.network import Network, require_network
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import versions
 from deepprofiler.project.outcome import LOG
-from deepprofiler.registry import MODELS, discover
+from deepprofiler.registry import CROP_GENERATORS, MODELS
 
 IMAGENET = "imagenet"
+RANDOM = "random"
 #: Checkpoints that training writes; every other one is a file, or weights without training.
 TRAINED = ("last", "best")
-_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-image", "h5py")
 _CHOICES = "train.weights is none, a weight file, or, for models that were trained on it, imagenet"
 
 
@@ -51,6 +51,8 @@ class Weights:
         Name of the weights and the hash of their values.
     seed : int
         What the weights were made with.
+    trained : bool
+        False for random weights.
     warning : str
         Why other weights may be wanted.
     """
@@ -62,13 +64,13 @@ class Weights:
     name: str
     digest: str
     seed: int
+    trained: bool = True
     warning: str = ""
 
 
 def find_plugins(project: Project) -> None:
-    """Load all plugins; say which files of the project are executed."""
-    for path in discover(project.plugins_folder):
-        LOG.info("executing the project's own plugin %s", path)
+    """Load models and crop generators."""
+    project.load_plugins(MODELS, CROP_GENERATORS)
 
 
 def build_network(project: Project, classes: int, compute: Precision = "float32") -> Network:
@@ -217,7 +219,8 @@ def random_weights(project: Project, seed: int) -> Weights:
     network = build_network(project, classes=2)
     made_of = f"{seed} {description(project)} {version('keras')}"
     digest = hashlib.sha256(made_of.encode()).hexdigest()
-    return _weights(project, network, f"random-{seed}", digest, seed)
+    weights = _weights(project, network, f"random-{seed}", digest, seed)
+    return replace(weights, trained=False)
 
 
 def _weights(
@@ -265,8 +268,3 @@ def write_config(project: Project, seed: int, *, keep_training: bool = False) ->
     listing = ", ".join(f"{name} {number}" for name, number in versions().items())
     with replacing(path) as temporary:
         temporary.write_text(f"# {listing}\n{config.to_yaml()}", encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Versions of this program and of what decides its numbers."""
-    return {"deepprofiler": __version__, **{name: version(name) for name in _PACKAGES}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deepprofiler.columns import SITE
 from deepprofiler.errors import DataError
 from deepprofiler.files import file_name, replacing
 from deepprofiler.project.well_file import WellFeatures
@@ -47,17 +48,17 @@ def write_npz(
     DataError
         A site of the well has no row of the index.
     """
-    sites = well.cells["site"].astype(str).to_numpy()
+    sites = well.cells[SITE].astype(str).to_numpy()
     centers = well.cells[["x", "y"]].to_numpy(dtype=np.float64)
     written = []
     for site in dict.fromkeys(sites):
         if site not in metadata:
             raise DataError(
-                f"plate {well.origin.plate} well {well.origin.well}: site {site} has features and "
-                "no row of the index"
+                f"plate {well.provenance.plate} well {well.provenance.well}: site {site} has "
+                "features and no row in the index"
             )
         rows = sites == site
-        place = folder / file_name(well.origin.plate) / file_name(well.origin.well)
+        place = folder / file_name(well.provenance.plate) / file_name(well.provenance.well)
         path = place / f"{file_name(site)}.npz"
         values = {**metadata[site], "Metadata_Model": model}
         with replacing(path) as temporary, temporary.open("wb") as file:

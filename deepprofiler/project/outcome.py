@@ -1,4 +1,4 @@
-"""What a stage did: what it wrote, what it left out and why, and what comes next."""
+"""What a command did: what it wrote, what it left out and why, and what comes next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """A site, cell or well that a stage could not use.
+    """A site, cell or well that a command could not use.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Failure:
 
 
 class Failures:
-    """The failures of one run of a stage, and their table on disk.
+    """The failures of one run of a command, and their table on disk.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Failures:
         LOG.warning("left out %s: %s", place, reason)
 
     def write(self) -> None:
-        """Replace this stage's rows of the table by those of this run."""
+        """Replace the rows of this command in the table by those of this run."""
         others = [row for row in read_failures(self._path, None) if row.stage != self.stage]
         if not (others or self.rows or self._path.exists()):
             return
@@ -83,7 +83,7 @@ class Failures:
 
 
 def read_failures(path: Path, stage: str | None) -> list[Failure]:
-    """Read the failures of one stage, or of all; none where there is no table."""
+    """Read the failures of one command, or of all; none where there is no table."""
     if not path.exists():
         return []
     try:
@@ -99,37 +99,52 @@ def read_failures(path: Path, stage: str | None) -> list[Failure]:
 
 @dataclass
 class Outcome:
-    """What a stage tells at its end.
+    """What a command reports at its end.
 
     Attributes
     ----------
-    stage : str
+    command : str
     wrote : list of str
         One line for each kind of output.
     left_out : dict
-        What could not be used, with its count; anything here makes the exit code 1.
+        What this command could not use, such as ``sites``, with its count.
+    left_out_by : dict
+        Command that this one ran first, to what that could not use.
     notes : list of str
         What was left out by design, or is worth knowing.
     then : str
         The command to run next.
     """
 
-    stage: str
+    command: str
     wrote: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    left_out_by: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     then: str = ""
 
     @property
     def exit_code(self) -> int:
         """0 where everything was used, 1 where something was left out."""
-        return 1 if any(self.left_out.values()) else 0
+        counts = [self.left_out, *self.left_out_by.values()]
+        return 1 if any(any(losses.values()) for losses in counts) else 0
+
+    def add(self, other: Outcome) -> None:
+        """Take over what a command that was run first reports of losses."""
+        if any(other.left_out.values()):
+            self.left_out_by[other.command] = dict(other.left_out)
+        self.left_out_by |= other.left_out_by
+
+    def summary(self) -> list[str]:
+        """What was written, noted and left out, a line each."""
+        name = self.command
+        lines = [f"{name}: wrote {line}" for line in self.wrote or ["nothing new"]]
+        lines += [f"{name}: {note}" for note in self.notes]
+        lines += [f"{name}: left out {n} {what}" for what, n in self.left_out.items() if n]
+        for command, losses in self.left_out_by.items():
+            lines += [f"{name}: left out {n} {what} ({command})" for what, n in losses.items() if n]
+        return lines
 
     def lines(self) -> list[str]:
-        """The outcome as text."""
-        lines = [f"{self.stage}: wrote {line}" for line in self.wrote or ["nothing new"]]
-        lines += [f"{self.stage}: {note}" for note in self.notes]
-        lines += [f"{self.stage}: left out {n} {what}" for what, n in self.left_out.items() if n]
-        if self.then:
-            lines.append(f"next: {self.then}")
-        return lines
+        """The summary, and the next command."""
+        return [*self.summary(), *([f"next: {self.then}"] if self.then else [])]

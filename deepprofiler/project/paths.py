@@ -19,9 +19,11 @@ from deepprofiler.files import file_name
 
 if TYPE_CHECKING:
     from deepprofiler.config.schema import Config
+    from deepprofiler.registry import Registry
     from deepprofiler.project.index import Index, Site
 
 
+LOG = logging.getLogger(__name__)
 # Folders of outputs/ that no experiment and no set of crops may be called.
 _TAKEN = ("illumination", "compressed", "labels")
 
@@ -117,6 +119,13 @@ class Project:
         """A file that the config names, from the project's folder on, or by its whole path."""
         return self.root / name
 
+    def name_of(self, path: Path) -> str:
+        """Name a file as provenance does: from the project's folder on, else by its whole path."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return str(path)
+
     @property
     def plugins_folder(self) -> Path:
         """Folder of the project's own plugins."""
@@ -125,7 +134,16 @@ class Project:
     @property
     def plugin_folders(self) -> list[Path]:
         """Folders of the project's own plugins, one for each kind."""
-        return [self.plugins_folder / kind for kind in ("models", "crop_generators")]
+        from deepprofiler.registry import KINDS
+
+        return [self.plugins_folder / kind.folder for kind in KINDS]
+
+    def load_plugins(self, *kinds: Registry) -> None:
+        """Import the plugins of some kinds, and log which of the project's files are executed."""
+        from deepprofiler.registry import discover
+
+        for path in discover(self.plugins_folder, kinds):
+            LOG.info("executing the project's own plugin %s", path)
 
     def locations_path(self, site: Site) -> Path:
         """Cell locations of one site."""
@@ -256,7 +274,7 @@ class Project:
 
         values, notes = config_file.load(self.config_path)
         for note in notes:
-            logging.getLogger(__name__).info("%s: %s", self.config_path.name, note)
+            LOG.info("%s: %s", self.config_path.name, note)
         return values
 
     @cached_property
@@ -276,7 +294,7 @@ class Project:
         )
         require_own_locations(index, self.locations_path)
         for note in index.notes:
-            logging.getLogger(__name__).info("%s: %s", self.index_path.name, note)
+            LOG.info("%s: %s", self.index_path.name, note)
         return index
 
     @property

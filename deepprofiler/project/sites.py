@@ -1,19 +1,21 @@
-"""What several stages read of a site: its image, corrected or not, and its cells."""
+"""What the commands after ``prepare`` read of a site: its image, its cells, and their crops."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.columns import CELL
+from deepprofiler.config.schema import Crops
+from deepprofiler.errors import ConfigError, DataError, ImageError, MissingImage
 from deepprofiler.files import file_digest, file_name
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.crop import cut, cut_resampled, mask_neighbours
@@ -21,13 +23,17 @@ from deepprofiler.imaging.illumination import Illumination
 from deepprofiler.imaging.read import ImageFile, read_labels, read_site
 from deepprofiler.imaging.views import grid_views, random_views
 from deepprofiler.learning.cell_store import margin
+from deepprofiler.parameters import Decides
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import FileState, Provenance, provenance
 from deepprofiler.project.index import Site
 from deepprofiler.project.locations import read_locations, usable
 
+# -- images ------------------------------------------------------------------------------------
+
 
 class SiteReader:
-    """Reads the images that the stages after ``prepare`` work on.
+    """Reads the images that the commands after ``prepare`` work on.
 
     With ``prepare.compress`` these are the corrected 8-bit copies; else the images themselves,
     divided by the plate's illumination function where ``prepare.illumination`` is on. Nothing is
@@ -43,7 +49,7 @@ class SiteReader:
         self.channels = project.index.channels
         # Only paths are needed from here on: a fresh copy leaves the index behind, which would
         # otherwise travel to every worker process with every site.
-        self._paths = replace(project)
+        self._project = replace(project)
         self._compressed = settings.compress
         self._corrected = settings.illumination and not settings.compress
 
@@ -52,8 +58,16 @@ class SiteReader:
         if not self._compressed:
             return site.files
         count = len(self.channels)
-        paths = [self._paths.compressed_path(site, position) for position in range(count)]
+        paths = [self._project.compressed_path(site, position) for position in range(count)]
         return tuple(ImageFile(path, 0, 1) for path in paths)
+
+    def paths(self, site: Site) -> dict[str, Path]:
+        """Give the paths of those files, by the names that provenance knows them by."""
+        return {self._project.name_of(file.path): file.path for file in self.files(site)}
+
+    def states(self, site: Site) -> dict[str, FileState]:
+        """Read the state of those files, as far as they exist; see :class:`FileState`."""
+        return states(self.paths(site))
 
     def image(self, site: Site, channel: int | None = None) -> np.ndarray:
         """Read a site.
@@ -78,8 +92,8 @@ class SiteReader:
         image = read_site(self.files(site)[wanted])
         if not self._corrected:
             return image
-        path = self._paths.illumination_path(site.plate)
-        function = _function(path, _written(path), self.channels)[:, :, wanted]
+        path = self._project.illumination_path(site.plate)
+        function = _function(path, _modified(path), self.channels)[:, :, wanted]
         if function.shape != image.shape:
             raise DataError(
                 f"{site.files[0].path} is {_size(image)}, the illumination function of plate "
@@ -88,56 +102,42 @@ class SiteReader:
         return illumination.correct(image, function)
 
 
-def correction_digest(project: Project, plate: str) -> str | None:
-    """Hash of what later stages use of a plate's illumination; None: nothing is used."""
-    settings = project.config.prepare
-    path = project.illumination_path(plate)
-    if not (settings.illumination or settings.compress) or not path.exists():
-        return None
-    function = _function(path, _written(path), project.index.channels)
-    digest = hashlib.sha256(function.tobytes())
-    if settings.compress:
-        found = load_illumination(path)
-        digest.update(found.percentiles.tobytes())
-        digest.update(f"{found.percentile_ranks} of {found.percentiles_of}".encode())
-    return digest.hexdigest()
+def states(paths: Mapping[str, Path]) -> dict[str, FileState]:
+    """Read the state of files by name; a file that does not exist has none."""
+    return {name: FileState.of(path) for name, path in paths.items() if path.is_file()}
 
 
-def load_illumination(path: Path) -> Illumination:
-    """Read a plate's illumination, or give the one that was read before, if it is still that."""
-    return _illumination(path, _written(path))
+def explain(site: Site, error: DataError) -> str:
+    """Say where in the index a site stands that cannot be used, and which channel is to blame.
+
+    Parameters
+    ----------
+    site : Site
+    error : DataError
+        An :class:`~deepprofiler.errors.ImageError` says which file cannot be used.
+
+    Returns
+    -------
+    str
+        Such as ``index.csv line 17: channel DNA names P1/a.tif, which does not exist. …``.
+    """
+    place = f"{site.index} line {site.line}"
+    if not isinstance(error, ImageError):
+        return f"{place}: {error}"
+    paths = [file.path for file in site.files]
+    if error.path not in paths:
+        return f"{place}: {error}"
+    source, _, _ = site.sources[paths.index(error.path)]
+    named = [name for name, path in zip(site.channels, paths, strict=True) if path == error.path]
+    channels = f"channel{'s' * (len(named) > 1)} {', '.join(named)}"
+    if not isinstance(error, MissingImage):
+        return f"{place}: {channels}: {error}"
+    text = f"{place}: {channels} name{'s' * (len(named) == 1)} {source}, which does not exist"
+    relative = not Path(source).is_absolute()
+    return f"{text}. Paths are relative to inputs/images." if relative else text
 
 
-# A run goes plate by plate, so two plates are enough.
-@lru_cache(maxsize=2)
-def _illumination(path: Path, written: int) -> Illumination:
-    """Read what was ``written`` to ``path`` at that time."""
-    return illumination.load(path)
-
-
-@lru_cache(maxsize=2)
-def _function(path: Path, written: int, channels: tuple[str, ...]) -> np.ndarray:
-    """Read the function (H, W, C) of ``channels`` that was ``written`` to ``path`` at that time."""
-    found = load_illumination(path)
-    missing = [name for name in channels if name not in found.channels]
-    if missing:
-        raise DataError(
-            f"{path} has no channel {', '.join(missing)}, only {', '.join(found.channels)}; run "
-            "`prepare`"
-        )
-    if found.channels == channels:
-        return found.function
-    return found.function[:, :, [found.channels.index(name) for name in channels]]
-
-
-def _written(path: Path) -> int:
-    """When a file was written, in ns."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist; run `prepare`")
-    return path.stat().st_mtime_ns
-
-
-def require_whole_index(project: Project, stage: str) -> None:
+def require_whole_index(project: Project, command: str) -> None:
     """Refuse a part that ``split`` wrote where only the whole index makes sense.
 
     Raises
@@ -147,44 +147,71 @@ def require_whole_index(project: Project, stage: str) -> None:
     """
     if project.is_part:
         raise ConfigError(
-            f"{project.index_path.name} is a part of the index: run {stage} on the whole index "
+            f"{project.index_path.name} is a part of the index: run {command} on the whole index "
             "(without --metadata); parts are for `profile`"
         )
 
 
-def explain(site: Site, reason: str) -> str:
-    """Say where in the index a site stands that cannot be used, and which channel is to blame.
+# -- illumination ------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    site : Site
-    reason : str
-        Text of the error, which begins with the path of the image where one is to blame.
 
-    Returns
-    -------
-    str
-        Such as ``index.csv line 17: channel DNA names P1/a.tif, which does not exist. …``.
-    """
-    place = f"{site.index} line {site.line}"
-    for file, (source, _, _) in zip(site.files, site.sources, strict=True):
-        rest = reason.removeprefix(str(file.path))
-        if rest == reason or rest[:1] not in (":", " "):
-            continue
-        pairs = zip(site.channels, site.sources, strict=True)
-        names = [name for name, (other, _, _) in pairs if other == source]
-        channels = f"channel{'s' * (len(names) > 1)} {', '.join(names)}"
-        if rest != " does not exist":
-            return f"{place}: {channels}: {reason}"
-        text = f"{place}: {channels} name{'s' * (len(names) == 1)} {source}, which does not exist"
-        relative = not Path(source).is_absolute()
-        return f"{text}. Paths are relative to inputs/images." if relative else text
-    return f"{place}: {reason}"
+def correction_digest(project: Project, plate: str) -> str | None:
+    """Digest of what later commands use of a plate's illumination; None: nothing is used."""
+    settings = project.config.prepare
+    path = project.illumination_path(plate)
+    if not (settings.illumination or settings.compress) or not path.exists():
+        return None
+    function = _function(path, _modified(path), project.index.channels)
+    digest = hashlib.sha256(function.tobytes())
+    if settings.compress:
+        plate_illumination = load_illumination(path)
+        ranks = plate_illumination.percentile_ranks
+        digest.update(plate_illumination.percentiles.tobytes())
+        digest.update(f"{ranks} of {plate_illumination.percentiles_of}".encode())
+    return digest.hexdigest()
+
+
+def load_illumination(path: Path) -> Illumination:
+    """Read a plate's illumination, or give the one that was read before, if it is still that."""
+    return _illumination(path, _modified(path))
+
+
+# A run goes plate by plate, so two plates are enough.
+@lru_cache(maxsize=2)
+def _illumination(path: Path, modified: int) -> Illumination:
+    """Read what was written to ``path`` at that time."""
+    return illumination.load(path)
+
+
+@lru_cache(maxsize=2)
+def _function(path: Path, modified: int, channels: tuple[str, ...]) -> np.ndarray:
+    """Read the function (H, W, C) of ``channels`` that was written to ``path`` at that time."""
+    plate_illumination = load_illumination(path)
+    missing = [name for name in channels if name not in plate_illumination.channels]
+    if missing:
+        raise DataError(
+            f"{path} has no channel {', '.join(missing)}, only "
+            f"{', '.join(plate_illumination.channels)}; run `prepare`"
+        )
+    if plate_illumination.channels == channels:
+        return plate_illumination.function
+    order = [plate_illumination.channels.index(name) for name in channels]
+    return plate_illumination.function[:, :, order]
+
+
+def _modified(path: Path) -> int:
+    """When a file was written, in ns."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; run `prepare`")
+    return path.stat().st_mtime_ns
 
 
 def _size(image: np.ndarray) -> str:
     height, width, channels = image.shape
     return f"{height} × {width} pixels in {channels} channels"
+
+
+# -- cells -------------------------------------------------------------------------------------
 
 
 def read_cells(
@@ -206,8 +233,8 @@ def read_cells(
     Returns
     -------
     cells : pandas.DataFrame
-        ``cell`` (row in the location file, or number of the view, counted from 0), ``x``, ``y``
-        in pixels, and what the location file carried.
+        ``Metadata_Cell`` (row in the location file, or number of the view, counted from 0), ``x``,
+        ``y`` in pixels, and what the location file carried.
     dropped : list of (str, str)
         Line in the location file and reason, for every cell left out.
 
@@ -224,17 +251,26 @@ def read_cells(
         raise DataError(_not_located(path, site))
     table = read_locations(path)
     inside, reasons = usable(table, shape, size, path)
-    table.insert(0, "cell", np.arange(len(table)))
+    table.insert(0, CELL, np.arange(len(table)))
     cells = table[inside].drop(columns="line", errors="ignore").reset_index(drop=True)
     return cells, reasons
 
 
-def cells_digest(project: Project, site: Site) -> str | None:
-    """Tell what decides where a site's cells are; None: its location file is missing."""
+def cells_digests(project: Project, sites: tuple[Site, ...]) -> dict[str, str | None]:
+    """Digests of what decides where the cells of sites are, and of what masks their neighbours.
+
+    Returns
+    -------
+    dict
+        Name of the input to its digest; None where the file is missing.
+    """
     crops = project.config.crops
-    if crops.mode == "cells":
-        return file_digest(project.locations_path(site))
-    return f"{crops.mode} {crops.coverage} seed {project.config.dataset.seed}"
+    if crops.mode != "cells":
+        return {"seed of views": str(project.config.dataset.seed)}
+    digests = {f"locations of site {s.site}": file_digest(project.locations_path(s)) for s in sites}
+    if crops.mask:
+        digests |= {f"labels of site {s.site}": file_digest(project.labels_path(s)) for s in sites}
+    return digests
 
 
 def _views(project: Project, site: Site, shape: tuple[int, int], size: int) -> pd.DataFrame:
@@ -250,7 +286,7 @@ def _views(project: Project, site: Site, shape: tuple[int, int], size: int) -> p
             f"site {site.site} of well {site.well}: {error}; set crops.size to {min(shape)} or less"
         ) from None
     x, y = centers.T
-    return pd.DataFrame({"cell": np.arange(len(centers)), "x": x, "y": y})
+    return pd.DataFrame({CELL: np.arange(len(centers)), "x": x, "y": y})
 
 
 def _not_located(path: Path, site: Site) -> str:
@@ -261,23 +297,19 @@ def _not_located(path: Path, site: Site) -> str:
         number = other.name.removeprefix(before).removesuffix("-Nuclei.csv")
         if number.lstrip("0") == site.site.lstrip("0"):
             return (
-                f"{message}, but {other.name} does: the index asks for site `{site.site}`, the "
+                f"{message}, but {other.name} does: the index names site `{site.site}`, the "
                 f"file is for `{number}`; write the site the same way in both"
             )
     return f"{message}; run `locate`, or write a file with only a header for a site without cells"
 
 
-def crop_settings(project: Project) -> dict[str, Any]:
-    """Give what the config alone says of the stored crops."""
-    config = project.config
-    return {
-        "channels": list(project.index.channels),
-        "crops": config.crops.model_dump(
-            include={"mode", "coverage", "size", "geometry", "mask", "cells_per_well"}
-        ),
-        "stored_size": stored_size(project),
-        "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
-    }
+# -- crops -------------------------------------------------------------------------------------
+
+
+def crop_settings(project: Project) -> Provenance:
+    """Give the settings that stored crops are made with."""
+    values = {"dataset.channels": project.index.channels, "stored size": stored_size(project)}
+    return provenance(project.config, Decides.CROPS, values=values)
 
 
 def stored_size(project: Project) -> int:
@@ -288,17 +320,21 @@ def stored_size(project: Project) -> int:
     return crops.size + crops.margin + crops.margin % 2
 
 
-def labels_digest(project: Project, site: Site) -> str | None:
-    """Hash of the label image that masks a site's crops; None: none is used, or it is missing."""
-    return file_digest(project.labels_path(site)) if project.config.crops.mask else None
-
-
 def cut_cells(
     project: Project, site: Site, image: np.ndarray, centers: np.ndarray, size: int
 ) -> np.ndarray:
     """Cut the cells of one site, with their neighbours blanked where ``crops.mask`` is on.
 
-    What ``size`` has beyond ``crops.size`` is margin.
+    Parameters
+    ----------
+    project : Project
+    site : Site
+    image : numpy.ndarray
+        (H, W, C).
+    centers : numpy.ndarray
+        (n, 2) x and y in pixels.
+    size : int
+        Side of the crops in pixels; what it has beyond ``crops.size`` is margin.
 
     Returns
     -------
@@ -310,8 +346,9 @@ def cut_cells(
     DataError
         Cells are to be masked, and there is no label image, or it is of another size.
     """
-    crops = _cut(project, image, centers, size)
-    if not project.config.crops.mask:
+    settings = project.config.crops
+    crops = _cut(settings, image, centers, size)
+    if not settings.mask:
         return crops
     path = project.labels_path(site)
     if not path.exists():
@@ -324,14 +361,15 @@ def cut_cells(
             f"{height} × {width}: draw the labels on these images, or delete the file and run "
             "`locate --labels`"
         )
-    own = _cut(project, labels[:, :, None], centers, size, nearest=True)
+    own = _cut(settings, labels[:, :, None], centers, size, nearest=True)
     return mask_neighbours(crops, own[:, :, :, 0])
 
 
 def _cut(
-    project: Project, image: np.ndarray, centers: np.ndarray, size: int, *, nearest: bool = False
+    settings: Crops, image: np.ndarray, centers: np.ndarray, size: int, *, nearest: bool = False
 ) -> np.ndarray:
-    crops = project.config.crops
-    if crops.geometry == "nearest":
+    if settings.geometry == "nearest":
         return cut(image, centers, size)
-    return cut_resampled(image, centers, crops.size, margin=size - crops.size, nearest=nearest)
+    return cut_resampled(
+        image, centers, settings.size, margin=size - settings.size, nearest=nearest
+    )

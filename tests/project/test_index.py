@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from base_project import CHANNELS, BaseProject
 
-from deepprofiler.learning.learning_settings import Labels, Validation
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import ImageFile
+from deepprofiler.learning.learning_settings import Labels, Validation
 from deepprofiler.project.index import Index, read_index
 from deepprofiler.project.splits import training_labels, validation_rows
 

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deepprofiler.columns import CELL, SITE
 from deepprofiler.errors import DataError
 from deepprofiler.project.original_features import write_npz
-from deepprofiler.project.well_file import Origin, WellFeatures
+from deepprofiler.project.well_file import WellFeatures, WellProvenance
 
 
 def made(plate: str = "P1", well: str = "A01") -> WellFeatures:
     """Seven cells of two sites; a third site has none."""
-    origin = Origin(
+    origin = WellProvenance(
         plate=plate,
         well=well,
         names=("conv4a_0", "conv4a_1"),
@@ -25,13 +26,12 @@ def made(plate: str = "P1", well: str = "A01") -> WellFeatures:
         rescale="min-max",
         checkpoint="last",
         digest="0",
-        inputs="",
     )
     rng = np.random.default_rng(0)
     cells = pd.DataFrame(
         {
-            "site": ["2", "1", "1", "2", "1", "1", "2"],
-            "cell": np.arange(7),
+            SITE: ["2", "1", "1", "2", "1", "1", "2"],
+            CELL: np.arange(7),
             "x": rng.uniform(0, 64, 7),
             "y": rng.uniform(0, 64, 7),
         }
@@ -67,7 +67,7 @@ def test_files_are_like_the_originals(tmp_path: Path, shared_data: Path) -> None
             assert ours[name].dtype == theirs[name].dtype
             assert ours[name].ndim == theirs[name].ndim
         metadata = ours["metadata"][()]
-        mine = (well.cells["site"] == path.stem).to_numpy()
+        mine = (well.cells[SITE] == path.stem).to_numpy()
         np.testing.assert_array_equal(ours["features"], well.features[mine])
         np.testing.assert_array_equal(ours["locations"], well.cells.loc[mine, ["x", "y"]])
         assert metadata == rows(path.stem)[path.stem] | {"Metadata_Model": "resnet18"}
@@ -79,5 +79,5 @@ def test_files_are_like_the_originals(tmp_path: Path, shared_data: Path) -> None
 def test_names_are_safe_and_sites_known(tmp_path: Path) -> None:
     write_npz(tmp_path / "out", made("../P1", "A/1"), rows("1", "2"), model="resnet18")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    with pytest.raises(DataError, match="site 2 has features and no row of the index"):
+    with pytest.raises(DataError, match="site 2 has features and no row in the index"):
         write_npz(tmp_path, made(), rows("1"), model="resnet18")
