@@ -171,11 +171,11 @@ def report(problems: Iterable[str], shown: int = 20) -> None:
     DataError
         There is a problem.
     """
-    found = list(problems)
-    if not found:
+    messages = list(problems)
+    if not messages:
         return
-    more = f"\n… and {len(found) - shown} more, {len(found)} in all" if len(found) > shown else ""
-    raise DataError("\n".join(found[:shown]) + more)
+    more = f"\n… and {len(messages) - shown} more, {len(messages)} in all" if len(messages) > shown else ""
+    raise DataError("\n".join(messages[:shown]) + more)
 
 
 def _nameless(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The errors that a user can mend."""
+"""Errors whose remedy lies with the user, and the words that messages share."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class PluginError(DeepProfilerError):
     """A model or crop generator is unknown, broken or does not fit the others."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Give ``; nearest is `…` `` where ``known`` holds a name much like ``name``, else nothing."""
-    found = get_close_matches(name, list(known), n=1)
-    return f"; nearest is `{found[0]}`" if found else ""
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Give ``; nearest is `…` `` where ``names`` holds one much like ``name``, else nothing."""
+    matches = get_close_matches(name, list(names), n=1)
+    return f"; nearest is `{matches[0]}`" if matches else ""
 
 
 @contextmanager

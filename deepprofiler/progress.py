@@ -62,15 +62,15 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         with Progress(*columns, _Rate(), TimeRemainingColumn(), console=CONSOLE) as bar:
             yield from bar.track(items, total=total, description=what)
         return
-    start = told = time.monotonic()
+    start = logged = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - told >= _SECONDS_BETWEEN_LINES and done < total:
+        if now - logged >= _SECONDS_BETWEEN_LINES and done < total:
             rate = done / (now - start)
             left = (total - done) / rate
             LOG.info("%s: %d of %d, %.2g/s, %.0f s left", what, done, total, rate, left)
-            told = now
+            logged = now
 
 
 class Steps:
@@ -87,7 +87,7 @@ class Steps:
         )
         self._task = self._bar.add_task("train", total=None)
         self._epochs = epochs
-        self._start = self._told = 0.0
+        self._start = self._logged = 0.0
         self._done = -1
 
     def __enter__(self) -> Steps:
@@ -111,9 +111,9 @@ class Steps:
         now = time.monotonic()
         if self._done == 0:
             # The first step is slow, since the network is compiled in it.
-            self._start = self._told = now
-        if not CONSOLE.is_terminal and now - self._told >= _SECONDS_BETWEEN_LINES:
+            self._start = self._logged = now
+        if not CONSOLE.is_terminal and now - self._logged >= _SECONDS_BETWEEN_LINES:
             rate = self._done / (now - self._start)
             left = (total - done) / rate
             LOG.info("%s: step %d of %d, %.2g/s, %.0f s left", what, step, steps, rate, left)
-            self._told = now
+            self._logged = now

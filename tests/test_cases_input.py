@@ -80,7 +80,7 @@ def test_idx_07_blanks_and_reserved_words_are_kept(base):
     base.write()
     answer = command(base.root, "train")
     assert answer.code == 0, answer.text
-    assert "2 site(s) with a blank label" in answer.text
+    assert "not trained on: 2 sites (blank label)" in answer.text
     assert command(base.root, "profile").code == 0
     assert len(read_well(base.well_file("P1", "A03")).cells) == 10
     assert command(base.root, "analyze").code == 0

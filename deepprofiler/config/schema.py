@@ -10,52 +10,13 @@ from __future__ import annotations
 import yaml
 from pydantic import PositiveInt
 
+from deepprofiler.config.roles import Columns
 from deepprofiler.evaluation.evaluation_settings import Scoring
 from deepprofiler.imaging.imaging_settings import CropCutting, Locate, Prepare
 from deepprofiler.learning.learning_settings import CropInput, Profile, Train
 from deepprofiler.parameters import Decides, Parameters, setting
 from deepprofiler.profiling.profiling_settings import Profiling
 from deepprofiler.report.report_settings import Reporting
-
-
-def _role(text: str, *decides: Decides) -> str | None:
-    """Declare the column that plays a role; without it the column of the role's own name does."""
-    column: str | None = setting(None, *(decides or (Decides.SCORES,)), text=text)
-    return column
-
-
-class Columns(Parameters):
-    """Which column of the index plays which role, with or without ``Metadata_``.
-
-    A role without a key is played by the column of its own name, such as ``Metadata_Batch``.
-    """
-
-    label: str | None = _role(
-        "what is learned; none: `Metadata_Label`, else the treatment", Decides.INPUTS
-    )
-    treatment: str | None = _role(
-        "what wells are averaged to; none: `Metadata_Treatment`, else compound and dose joined, "
-        "else the label, else the compound"
-    )
-    compound: str | None = _role(
-        "neighbours of the same compound do not count in NSC; none: `Metadata_Compound`"
-    )
-    dose: str | None = _role("joined with the compound to a treatment; none: `Metadata_Dose`")
-    mechanism: str | None = _role("what NSC and NSCB ask for; none: `Metadata_Mechanism`")
-    gene: str | None = _role("what gene accuracy asks for; none: `Metadata_Gene`")
-    batch: str | None = _role(
-        "plates made and imaged together; none: `Metadata_Batch`, else the plate",
-        Decides.INPUTS,
-    )
-    replicate: str | None = _role(
-        "for `train.validation.by: replicate`; none: `Metadata_Replicate`", Decides.INPUTS
-    )
-    control: str | None = _role(
-        "tells controls, see `dataset.control`; none: `Metadata_Control`", Decides.INPUTS
-    )
-    split: str | None = _role(
-        "0 for training, 1 for validation; none: `Metadata_Split`", Decides.INPUTS
-    )
 
 
 class Dataset(Parameters):

@@ -188,19 +188,28 @@ def stored_provenance(text: str | None) -> Provenance | None:
         return None
 
 
-def describe(differences: Iterable[Difference], shown: int = 3) -> str:
-    """Say what differs, in one line: ``crops.size was 64 and is 128; 2 images changed``."""
-    settings, images = [], 0
+def describe(differences: Iterable[Difference], shown: int = 3, *, file: str = "image file") -> str:
+    """Say what differs, in one line: ``crops.size was 64 and is 128; 2 image files changed``.
+
+    Parameters
+    ----------
+    differences : iterable of Difference
+    shown : int
+        So many settings and inputs are named.
+    file : str
+        What the files are, in the singular.
+    """
+    named, files = [], 0
     for difference in differences:
         if difference.kind == "file":
-            images += 1
+            files += 1
         elif difference.kind == "setting":
-            settings.append(f"{difference.name} was {difference.before} and is {difference.now}")
+            named.append(f"{difference.name} was {difference.before} and is {difference.now}")
         else:
-            settings.append(f"{difference.name} changed")
-    more = [f"and {len(settings) - shown} more"] if len(settings) > shown else []
-    changed = [f"{images} image file{'s' if images > 1 else ''} changed"] if images else []
-    return "; ".join(settings[:shown] + more + changed)
+            named.append(f"{difference.name} changed")
+    more = [f"and {len(named) - shown} more"] if len(named) > shown else []
+    changed = [f"{files} {file}{'s' if files > 1 else ''} changed"] if files else []
+    return "; ".join(named[:shown] + more + changed)
 
 
 def digest_of(values: Any) -> str:

@@ -29,161 +29,15 @@ from deepprofiler.columns import (
     WELL,
     natural_ranks,
 )
+from deepprofiler.config.roles import derive_roles, find_roles
 from deepprofiler.delimited import named_columns, read_table, report
 from deepprofiler.errors import ConfigError, DataError, listing, nearest
 from deepprofiler.files import replacing
 from deepprofiler.imaging.read import ImageFile
-from deepprofiler.project.roles import derive_roles, find_roles
 
+POSITIVE = "positive"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(tiff?|png)", re.IGNORECASE)
-
-
-def image_columns(
-    source: str, cells: Mapping[str, list[str]], lines: list[int], skip: str
-) -> tuple[str, ...]:
-    """Find the columns whose cells are names of TIFF or PNG files.
-
-    Parameters
-    ----------
-    source : str
-        Name of the file, for errors.
-    cells : mapping
-        Column to its cells.
-    lines : list of int
-        Line of the file of each cell.
-    skip : str
-        Columns that begin so hold no images.
-
-    Returns
-    -------
-    tuple of str
-        In the table's order; blank cells do not count.
-
-    Raises
-    ------
-    DataError
-        Most cells of a column are names of image files, but not all: the channel would vanish.
-    """
-    found = []
-    problems = []
-    for column, values in cells.items():
-        if column.startswith(skip):
-            continue
-        given = [(value, line) for value, line in zip(values, lines, strict=True) if value]
-        other = [(value, line) for value, line in given if not _IMAGE.fullmatch(value)]
-        if len(other) * 2 >= len(given):
-            continue
-        found.append(column)
-        problems += [
-            f"{source} line {line}: channel {column} names `{value}`, which is no .tif, .tiff or "
-            ".png file, as the others of the column are"
-            for value, line in other
-        ]
-    report(problems)
-    return tuple(found)
-
-
-def check_channels(source: str, channels: Sequence[str], columns: Iterable[str]) -> None:
-    """Refuse channels that are no columns or that are named twice, and a table without any.
-
-    Raises
-    ------
-    ConfigError
-        A channel is named wrongly or twice.
-    DataError
-        There are no channels.
-    """
-    known = list(columns)
-    lines = [
-        f"dataset.channels names `{name}`, which is no column of {source}"
-        + (nearest(name, known) or f"; the columns are {listing(known)}")
-        for name in channels
-        if name not in known
-    ]
-    lines += [
-        f"dataset.channels names `{name}` {count} times"
-        for name, count in Counter(channels).items()
-        if count > 1
-    ]
-    if lines:
-        raise ConfigError("\n".join(lines))
-    if not channels:
-        raise DataError(
-            f"{source} has no column of image files (.tif, .tiff or .png); the columns are "
-            f"{listing(known)}"
-        )
-
-
-def prefixed(
-    source: str, cells: Mapping[str, list[str]], plain: Iterable[str], prefix: str
-) -> dict[str, list[str]]:
-    """Let every column but the ``plain`` ones begin with ``prefix``.
-
-    Raises
-    ------
-    DataError
-        Two columns become one.
-    """
-    columns: dict[str, list[str]] = {}
-    for name, values in cells.items():
-        column = name if name in plain or name.startswith(prefix) else prefix + name
-        if column in columns:
-            raise DataError(
-                f"{source} line 1: `{column}` and `{column.removeprefix(prefix)}` mean the same "
-                "column; rename or remove one"
-            )
-        columns[column] = values
-    return columns
-
-
-def row_problems(
-    source: str,
-    table: pd.DataFrame,
-    lines: Sequence[int],
-    identifiers: tuple[str, str, str],
-    channels: Sequence[str],
-) -> list[str]:
-    """Find blank and repeated identifiers, blank paths, and addresses instead of paths.
-
-    Parameters
-    ----------
-    source : str
-        Name of the file.
-    table : DataFrame
-        Sorted, so that rows with the same identifiers follow each other.
-    lines : sequence of int
-        Line of the file of each row.
-    identifiers : tuple of str
-        Columns of plate, well and site.
-    channels : sequence of str
-        Columns of images.
-
-    Returns
-    -------
-    list of str
-        One message for each problem, in the order of lines.
-    """
-    found: list[tuple[int, str]] = []
-    for column in (*identifiers, *channels):
-        kind = f"the path of channel {column}" if column in channels else column
-        for row in np.flatnonzero(table[column].to_numpy() == "").tolist():
-            found.append((lines[row], f"{kind} is blank; fill it in or remove the line"))
-    for column in channels:
-        for row, value in enumerate(table[column]):
-            if "://" in value and _URL.match(value):
-                message = f"channel {column} names {value}; addresses are not supported yet"
-                found.append((lines[row], f"{message}, copy the images to this machine"))
-    names = table[list(identifiers)].to_numpy()
-    repeated = np.all((names[1:] == names[:-1]) & (names[1:] != ""), axis=1)
-    for row in (np.flatnonzero(repeated) + 1).tolist():
-        plate, well, site = names[row]
-        message = (
-            f"site {site} of well {well} on plate {plate} stands in line {lines[row - 1]} as well; "
-            "each site must have one line"
-        )
-        found.append((lines[row], message))
-    return [f"{source} line {line}: {message}" for line, message in sorted(found)]
 
 
 @dataclass(frozen=True)
@@ -231,44 +85,6 @@ class Well:
     well: str
     sites: tuple[Site, ...]
     line: int
-
-
-def page_sources(
-    table: pd.DataFrame, channels: Sequence[str], pictures: Sequence[str]
-) -> list[tuple[tuple[str, int, int], ...]]:
-    """Find the path, page and number of pages of each channel, for each row.
-
-    Columns that name one file in a row are the pages of that file, in the order of ``pictures``,
-    which are all columns of images, whether they are ``channels`` or not.
-    """
-    places = [list(pictures).index(column) for column in channels]
-    sources = []
-    for row in zip(*(table[column].tolist() for column in pictures), strict=True):
-        if len(set(row)) == len(row):
-            sources.append(tuple([(row[place], 0, 1) for place in places]))
-        else:
-            counts = [(row[:place].count(row[place]), row.count(row[place])) for place in places]
-            names = [row[place] for place in places]
-            sources.append(tuple((name, *pages) for name, pages in zip(names, counts, strict=True)))
-    return sources
-
-
-def names_shared(sources: Sequence[tuple[tuple[str, int, int], ...]]) -> list[bool]:
-    """Tell, for each site, whether a path without its ending is also that of another image."""
-    stems = [[_stem(name) for name, _, pages in site if pages == 1] for site in sources]
-    counts = Counter(stem for site in stems for stem in site)
-    if len(counts) == counts.total():
-        return [False] * len(sources)
-    return [any(counts[stem] > 1 for stem in site) for site in stems]
-
-
-def _stem(name: str) -> str:
-    stem = name.rpartition(".")[0]
-    # Most paths are plain, and half a million would take seconds.
-    return str(Path(stem)) if "./" in stem or "//" in stem else stem
-
-
-POSITIVE = "positive"
 
 
 @dataclass(frozen=True, eq=False)
@@ -471,14 +287,16 @@ def read_index(
     """
     source = read_table(path)
     cells, positions, notes = named_columns(source)
-    found = image_columns(path.name, cells, positions, skip=PREFIX)
-    chosen = tuple(channels) or found
-    check_channels(path.name, chosen, cells)
-    pictures = [name for name in cells if name in {*found, *chosen}]
-    table = pd.DataFrame(prefixed(path.name, cells, pictures, PREFIX), dtype=object)
-    taken = [column for column in (COUNT, FLAG, MEMBERS, CELL) if column in table]
-    notes += [f"{column} is not used: `analyze` writes a column of that name" for column in taken]
-    table = table.drop(columns=taken)
+    image_columns = _image_columns(path.name, cells, positions, skip=PREFIX)
+    channels = tuple(channels) or image_columns
+    _check_channels(path.name, channels, cells)
+    of_images = [name for name in cells if name in {*image_columns, *channels}]
+    table = pd.DataFrame(_prefixed(path.name, cells, of_images, PREFIX), dtype=object)
+    reserved = [column for column in (COUNT, FLAG, MEMBERS, CELL) if column in table]
+    notes += [
+        f"{column} is not used: `analyze` writes a column of that name" for column in reserved
+    ]
+    table = table.drop(columns=reserved)
     for column in (PLATE, WELL, SITE):
         if column not in table:
             raise DataError(
@@ -488,20 +306,20 @@ def read_index(
     order = np.lexsort([natural_ranks(table[column]) for column in (SITE, WELL, PLATE)])
     table = table.iloc[order].reset_index(drop=True)
     lines = np.asarray(positions)[order].tolist()
-    report(row_problems(path.name, table, lines, (PLATE, WELL, SITE), chosen))
-    metadata = [column for column in table.columns if column not in pictures]
+    report(_row_problems(path.name, table, lines, (PLATE, WELL, SITE), channels))
+    metadata = [column for column in table.columns if column not in of_images]
     roles = find_roles(path.name, metadata, columns, PREFIX)
     roles, table = derive_roles(roles, table, TREATMENT, PLATE)
     names = (table[column] for column in (PLATE, WELL, SITE))
-    sources = page_sources(table, chosen, pictures)
+    sources = _page_sources(table, channels, of_images)
     sites = [
-        Site(plate, well, site, line, images, source, path.name, chosen, shared)
+        Site(plate, well, site, line, images, source, path.name, channels, shared)
         for plate, well, site, line, source, shared in zip(
-            *names, lines, sources, names_shared(sources), strict=True
+            *names, lines, sources, _names_shared(sources), strict=True
         )
     ]
-    index = Index(path, table, chosen, roles, sites, notes, control)
-    repeated = int(table[list(chosen)].duplicated(keep=False).sum())
+    index = Index(path, table, channels, roles, sites, notes, control)
+    repeated = int(table[list(channels)].duplicated(keep=False).sum())
     if repeated:
         notes.append(f"{repeated} sites name the same images as another site")
     if index.has("control") and not index.negative.any():
@@ -511,3 +329,185 @@ def read_index(
             f"{values}); see dataset.control"
         )
     return index
+
+
+def _image_columns(
+    source: str, cells: Mapping[str, list[str]], lines: list[int], skip: str
+) -> tuple[str, ...]:
+    """Find the columns whose cells are names of TIFF or PNG files.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file, for errors.
+    cells : mapping
+        Column to its cells.
+    lines : list of int
+        Line of the file of each cell.
+    skip : str
+        Columns that begin so hold no images.
+
+    Returns
+    -------
+    tuple of str
+        In the table's order; blank cells do not count.
+
+    Raises
+    ------
+    DataError
+        Most cells of a column are names of image files, but not all: the channel would vanish.
+    """
+    columns = []
+    problems = []
+    for column, values in cells.items():
+        if column.startswith(skip):
+            continue
+        given = [(value, line) for value, line in zip(values, lines, strict=True) if value]
+        other = [(value, line) for value, line in given if not _IMAGE.fullmatch(value)]
+        if len(other) * 2 >= len(given):
+            continue
+        columns.append(column)
+        problems += [
+            f"{source} line {line}: channel {column} names `{value}`, which is not a .tif, .tiff "
+            "or .png file like the others of the column"
+            for value, line in other
+        ]
+    report(problems)
+    return tuple(columns)
+
+
+def _check_channels(source: str, channels: Sequence[str], columns: Iterable[str]) -> None:
+    """Refuse channels that are not columns or that are named twice, and a table without any.
+
+    Raises
+    ------
+    ConfigError
+        A channel is named wrongly or twice.
+    DataError
+        There are no channels.
+    """
+    listed = list(columns)
+    lines = [
+        f"dataset.channels names `{name}`, which is not a column of {source}"
+        + (nearest(name, listed) or f"; the columns are {listing(listed)}")
+        for name in channels
+        if name not in listed
+    ]
+    lines += [
+        f"dataset.channels names `{name}` {count} times"
+        for name, count in Counter(channels).items()
+        if count > 1
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    if not channels:
+        raise DataError(
+            f"{source} has no column of image files (.tif, .tiff or .png); the columns are "
+            f"{listing(listed)}"
+        )
+
+
+def _prefixed(
+    source: str, cells: Mapping[str, list[str]], plain: Iterable[str], prefix: str
+) -> dict[str, list[str]]:
+    """Let every column but the ``plain`` ones begin with ``prefix``.
+
+    Raises
+    ------
+    DataError
+        Two columns become one.
+    """
+    columns: dict[str, list[str]] = {}
+    for name, values in cells.items():
+        column = name if name in plain or name.startswith(prefix) else prefix + name
+        if column in columns:
+            raise DataError(
+                f"{source} line 1: `{column}` and `{column.removeprefix(prefix)}` mean the same "
+                "column; rename or remove one"
+            )
+        columns[column] = values
+    return columns
+
+
+def _row_problems(
+    source: str,
+    table: pd.DataFrame,
+    lines: Sequence[int],
+    identifiers: tuple[str, str, str],
+    channels: Sequence[str],
+) -> list[str]:
+    """Find blank and repeated identifiers, blank paths, and addresses instead of paths.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    table : DataFrame
+        Sorted, so that rows with the same identifiers follow each other.
+    lines : sequence of int
+        Line of the file of each row.
+    identifiers : tuple of str
+        Columns of plate, well and site.
+    channels : sequence of str
+        Columns of images.
+
+    Returns
+    -------
+    list of str
+        One message for each problem, in the order of lines.
+    """
+    problems: list[tuple[int, str]] = []
+    for column in (*identifiers, *channels):
+        kind = f"the path of channel {column}" if column in channels else column
+        for row in np.flatnonzero(table[column].to_numpy() == "").tolist():
+            problems.append((lines[row], f"{kind} is blank; fill it in or remove the line"))
+    for column in channels:
+        for row, value in enumerate(table[column]):
+            if "://" in value and _URL.match(value):
+                message = f"channel {column} names {value}; addresses are not supported yet"
+                problems.append((lines[row], f"{message}, copy the images to this machine"))
+    names = table[list(identifiers)].to_numpy()
+    repeated = np.all((names[1:] == names[:-1]) & (names[1:] != ""), axis=1)
+    for row in (np.flatnonzero(repeated) + 1).tolist():
+        plate, well, site = names[row]
+        message = (
+            f"site {site} of well {well} on plate {plate} stands in line {lines[row - 1]} as well; "
+            "each site must have one line"
+        )
+        problems.append((lines[row], message))
+    return [f"{source} line {line}: {message}" for line, message in sorted(problems)]
+
+
+def _page_sources(
+    table: pd.DataFrame, channels: Sequence[str], image_columns: Sequence[str]
+) -> list[tuple[tuple[str, int, int], ...]]:
+    """Find the path, page and number of pages of each channel, for each row.
+
+    Columns that name one file in a row are the pages of that file, in the order of
+    ``image_columns``: all columns of images, whether they are ``channels`` or not.
+    """
+    places = [list(image_columns).index(column) for column in channels]
+    sources = []
+    for row in zip(*(table[column].tolist() for column in image_columns), strict=True):
+        if len(set(row)) == len(row):
+            sources.append(tuple([(row[place], 0, 1) for place in places]))
+        else:
+            counts = [(row[:place].count(row[place]), row.count(row[place])) for place in places]
+            names = [row[place] for place in places]
+            sources.append(tuple((name, *pages) for name, pages in zip(names, counts, strict=True)))
+    return sources
+
+
+def _names_shared(sources: Sequence[tuple[tuple[str, int, int], ...]]) -> list[bool]:
+    """Tell, for each site, whether a path without its ending is also that of another image."""
+    stems = [[_stem(name) for name, _, pages in site if pages == 1] for site in sources]
+    counts = Counter(stem for site in stems for stem in site)
+    if len(counts) == counts.total():
+        return [False] * len(sources)
+    return [any(counts[stem] > 1 for stem in site) for site in stems]
+
+
+def _stem(name: str) -> str:
+    stem = name.rpartition(".")[0]
+    # Most paths are plain, and half a million would take seconds.
+    return str(Path(stem)) if "./" in stem or "//" in stem else stem

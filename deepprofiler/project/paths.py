@@ -19,8 +19,8 @@ from deepprofiler.files import file_name
 
 if TYPE_CHECKING:
     from deepprofiler.config.schema import Config
-    from deepprofiler.registry import Registry
     from deepprofiler.project.index import Index, Site
+    from deepprofiler.registry import Registry
 
 
 LOG = logging.getLogger(__name__)

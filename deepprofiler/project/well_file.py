@@ -117,7 +117,8 @@ class WellProvenance:
         return cls(**values)
 
     @classmethod
-    def _from_version_1(cls, text: str) -> WellProvenance:
+    def from_version_1(cls, text: str) -> WellProvenance:
+        """Read what version 1 of the format wrote. Raises like :meth:`from_json`."""
         values = json.loads(text)
         del values["inputs"], values["versions"]
         values["dropped"] = [
@@ -247,7 +248,7 @@ def _open(path: Path) -> h5py.File:
 def _provenance(file: h5py.File) -> WellProvenance:
     try:
         if int(file.attrs["version"]) == 1:
-            return WellProvenance._from_version_1(file.attrs["origin"])
+            return WellProvenance.from_version_1(file.attrs["origin"])
         return WellProvenance.from_json(file["uns/deepprofiler/provenance"].asstr()[()])
     except _DAMAGE as error:
         raise DataError(f"{file.filename} is damaged ({error}); {_ADVICE}") from None

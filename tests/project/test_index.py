@@ -12,7 +12,7 @@ from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import ImageFile
 from deepprofiler.learning.learning_settings import Labels, Validation
 from deepprofiler.project.index import Index, read_index
-from deepprofiler.project.splits import training_labels, validation_rows
+from deepprofiler.project.splits import NotTrained, training_labels, validation_sites
 
 IMAGES = Path("/images")
 
@@ -230,10 +230,10 @@ def test_names_without_prefix(tmp_path, base):
 def test_channels(tmp_path, base):
     assert read(tmp_path, base.rows, channels=["AGP", "DNA"]).channels == ("AGP", "DNA")
     message = refuse(tmp_path, base.rows, ConfigError, channels=["DNA", "DNA", "AGB"])
-    assert "`AGB`, which is no column of index.csv; nearest is `AGP`" in message
+    assert "`AGB`, which is not a column of index.csv; nearest is `AGP`" in message
     assert "`DNA` 2 times" in message
     message = refuse(tmp_path, base.rows, ConfigError, channels=["Zzz"])
-    assert "`Zzz`, which is no column of index.csv; the columns are `Metadata_Plate`" in message
+    assert "`Zzz`, which is not a column of index.csv; the columns are `Metadata_Plate`" in message
     base.rows[4]["ER"] = "P1/A02_s1_ER.tif.bak"
     message = refuse(tmp_path, base.rows)
     assert "line 6: channel ER names `P1/A02_s1_ER.tif.bak`" in message
@@ -364,47 +364,47 @@ def test_training_labels(tmp_path, base):
     index = read(tmp_path, base.rows)
     found = training_labels(index)
     assert found.classes == ("T1", "T2")
-    assert found.left_out == {"with a blank label": 2, "of negative controls": 8}
+    assert found.left_out == {NotTrained.BLANK_LABEL: 2, NotTrained.NEGATIVE_CONTROL: 8}
     values = index.values("label")
     for code, value in zip(found.codes, values, strict=True):
         assert code == {"T1": 0, "T2": 1}.get(value, -1)
     assert training_labels(index, controls=True).classes == ("DMSO", "T1", "T2")
     chosen = training_labels(index, controls=True, labels=Labels(exclude=("T2",)))
     assert chosen.classes == ("DMSO", "T1")
-    assert chosen.left_out == {"with a blank label": 2, "by train.labels": 8}
+    assert chosen.left_out == {NotTrained.BLANK_LABEL: 2, NotTrained.EXCLUDED: 8}
     with pytest.raises(ConfigError, match=r"`T11`.*nearest is `T1`"):
         training_labels(index, labels=Labels(include=("T11", "T2")))
     with pytest.raises(ConfigError, match=r"train\.controls: true"):
         training_labels(index, labels=Labels(include=("DMSO", "T2")))
-    with pytest.raises(DataError, match=r"has 1 to train on \(`T2`\).*8 sites of negative"):
+    with pytest.raises(DataError, match=r"has 1 to train on \(`T2`\).*8 sites: negative control"):
         training_labels(index, labels=Labels(include=("T2",)))
 
 
-def test_validation_rows(tmp_path, base):
+def test_validation_sites(tmp_path, base):
     index = read(tmp_path, base.rows)
-    assert validation_rows(index, Validation()) is None
-    found = validation_rows(index, Validation(by="replicate"))
+    assert validation_sites(index, Validation()) is None
+    found = validation_sites(index, Validation(by="replicate"))
     assert found is not None
     assert set(index.values("replicate")[found.validation]) == {"B"}
     assert (found.training ^ found.validation).all()
     with pytest.raises(ConfigError, match="role `split`"):
-        validation_rows(index, Validation(by="column"))
+        validation_sites(index, Validation(by="column"))
     with pytest.raises(ConfigError, match="names `C`, which Metadata_Replicate"):
-        validation_rows(index, Validation(by="replicate", values=("C",)))
+        validation_sites(index, Validation(by="replicate", values=("C",)))
     for row in base.rows:
         row["Split"] = "01"[row["Metadata_Plate"] == "P2"]
     base.rows[0]["Split"] = ""
-    found = validation_rows(read(tmp_path, base.rows), Validation())
+    found = validation_sites(read(tmp_path, base.rows), Validation())
     assert found is not None
     assert (found.training.sum(), found.validation.sum()) == (11, 12)
-    assert found.left_out == {"with a blank in Metadata_Split": 1}
+    assert found.left_out == {NotTrained.BLANK_SPLIT: 1}
     for row in base.rows:
         row["Split"] = "train"
     index = read(tmp_path, base.rows)
     with pytest.raises(DataError, match="0 for training and 1 for validation"):
-        validation_rows(index, Validation())
+        validation_sites(index, Validation())
     with pytest.raises(DataError, match="no site to train on"):
-        validation_rows(index, Validation(values=("train",)))
+        validation_sites(index, Validation(values=("train",)))
 
 
 def test_values_that_are_neither_learned_nor_watched(tmp_path, base):
@@ -412,19 +412,19 @@ def test_values_that_are_neither_learned_nor_watched(tmp_path, base):
         row["Split"] = {"1": "train", "2": "other", "3": "val"}[row["Metadata_Well"][-1]]
     base.rows[0]["Split"] = ""
     index = read(tmp_path, base.rows)
-    found = validation_rows(index, Validation(values=("val",), training=("train",)))
+    found = validation_sites(index, Validation(values=("val",), training=("train",)))
     assert found is not None
     split = index.values("split").to_numpy()
     assert set(split[found.training]) == {"train"}
     assert set(split[found.validation]) == {"val"}
     assert found.left_out == {
-        "with a blank in Metadata_Split": 1,
-        "with a Metadata_Split that train.validation does not name": 8,
+        NotTrained.BLANK_SPLIT: 1,
+        NotTrained.OTHER_SPLIT: 8,
     }
     with pytest.raises(ConfigError, match=r"training names `trian`.*nearest is `train`"):
-        validation_rows(index, Validation(values=("val",), training=("trian",)))
+        validation_sites(index, Validation(values=("val",), training=("trian",)))
     with pytest.raises(ConfigError, match=r"training names `val` .* held out"):
-        validation_rows(index, Validation(values=("val",), training=("val", "train")))
+        validation_sites(index, Validation(values=("val",), training=("val", "train")))
 
 
 def test_real_plate(shared_data):
@@ -434,7 +434,7 @@ def test_real_plate(shared_data):
     assert len(index.sites) == len(index.wells()) == 96
     assert index.negative.sum() == 16
     assert len(training_labels(index).classes) == 20
-    found = validation_rows(index, Validation())
+    found = validation_sites(index, Validation())
     assert found is not None
     assert found.validation.sum() == 24
     assert all(file.path.is_file() for site in index.sites for file in site.files)

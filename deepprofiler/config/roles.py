@@ -1,4 +1,4 @@
-"""Which column of the index plays which role."""
+"""Which column of the index plays which role: label, treatment, compound, batch and others."""
 
 from __future__ import annotations
 
@@ -7,20 +7,51 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from deepprofiler.errors import ConfigError, DataError, nearest
+from deepprofiler.parameters import Decides, Parameters, setting
 
-#: All roles; ``dataset.columns`` of the configuration has a key for each.
-ROLES = (
-    "label",
-    "treatment",
-    "compound",
-    "dose",
-    "mechanism",
-    "gene",
-    "batch",
-    "replicate",
-    "control",
-    "split",
-)
+
+def _role(text: str, *decides: Decides) -> str | None:
+    """Declare the column that plays a role; without it the column of the role's own name does."""
+    column: str | None = setting(None, *(decides or (Decides.SCORES,)), text=text)
+    return column
+
+
+class Columns(Parameters):
+    """Which column of the index plays which role, with or without ``Metadata_``.
+
+    A role without a key is played by the column of its own name, such as ``Metadata_Batch``.
+    """
+
+    label: str | None = _role(
+        "what is learned; none: `Metadata_Label`, else the treatment", Decides.INPUTS
+    )
+    treatment: str | None = _role(
+        "what wells are averaged to; none: `Metadata_Treatment`, else compound and dose joined, "
+        "else the label, else the compound"
+    )
+    compound: str | None = _role(
+        "neighbours of the same compound do not count in NSC; none: `Metadata_Compound`"
+    )
+    dose: str | None = _role("joined with the compound to a treatment; none: `Metadata_Dose`")
+    mechanism: str | None = _role("what NSC and NSCB ask for; none: `Metadata_Mechanism`")
+    gene: str | None = _role("what gene accuracy asks for; none: `Metadata_Gene`")
+    batch: str | None = _role(
+        "plates made and imaged together; none: `Metadata_Batch`, else the plate",
+        Decides.INPUTS,
+    )
+    replicate: str | None = _role(
+        "for `train.validation.by: replicate`; none: `Metadata_Replicate`", Decides.INPUTS
+    )
+    control: str | None = _role(
+        "tells controls, see `dataset.control`; none: `Metadata_Control`", Decides.INPUTS
+    )
+    split: str | None = _role(
+        "0 for training, 1 for validation; none: `Metadata_Split`", Decides.INPUTS
+    )
+
+
+#: All roles, in order; ``dataset.columns`` of the configuration has a key for each.
+ROLES = tuple(Columns.model_fields)
 
 
 def find_roles(
@@ -52,14 +83,14 @@ def find_roles(
     ConfigError
         A named column does not exist; all such are listed.
     """
-    found = {}
+    roles = {}
     lines = []
     for role in ROLES:
         name = named.get(role)
         candidates = [name, f"{prefix}{name}"] if name else [f"{prefix}{role.capitalize()}"]
         present = [column for column in candidates if column in columns]
         if present:
-            found[role] = str(present[0])
+            roles[role] = str(present[0])
         elif name:
             close = nearest(name, columns) or nearest(f"{prefix}{name}", columns)
             lines.append(
@@ -68,7 +99,7 @@ def find_roles(
             )
     if lines:
         raise ConfigError("\n".join(lines))
-    return found
+    return roles
 
 
 def derive_roles(
@@ -101,20 +132,20 @@ def derive_roles(
     DataError
         Two compounds at their doses would be one treatment.
     """
-    found = {"batch": batch, **roles}
-    if "treatment" not in found and {"compound", "dose"} <= found.keys():
-        pairs = list(zip(table[found["compound"]], table[found["dose"]], strict=True))
+    derived = {"batch": batch, **roles}
+    if "treatment" not in derived and {"compound", "dose"} <= derived.keys():
+        pairs = list(zip(table[derived["compound"]], table[derived["dose"]], strict=True))
         joined = [f"{name} {dose}" if name and dose else name for name, dose in pairs]
-        seen: dict[str, tuple[str, str]] = {}
+        first_pairs: dict[str, tuple[str, str]] = {}
         for treated, pair in zip(joined, pairs, strict=True):
-            if pair != (one := seen.setdefault(treated, pair)) and treated:
+            if pair != (first := first_pairs.setdefault(treated, pair)) and treated:
                 raise DataError(
-                    f"compound `{one[0]}` at dose `{one[1]}` and compound `{pair[0]}` at dose "
+                    f"compound `{first[0]}` at dose `{first[1]}` and compound `{pair[0]}` at dose "
                     f"`{pair[1]}` would both be the treatment `{treated}`; add a column {treatment}"
                 )
         table = table.assign(**{treatment: pd.Series(joined, index=table.index, dtype=object)})
-        found["treatment"] = treatment
+        derived["treatment"] = treatment
     for role, other in (("treatment", "label"), ("treatment", "compound"), ("label", "treatment")):
-        if role not in found and other in found:
-            found[role] = found[other]
-    return {role: found[role] for role in ROLES if role in found}, table
+        if role not in derived and other in derived:
+            derived[role] = derived[other]
+    return {role: derived[role] for role in ROLES if role in derived}, table
