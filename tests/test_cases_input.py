@@ -29,7 +29,7 @@ def failed(base: BaseProject, experiment: str = "results") -> list[dict[str, str
         return list(csv.DictReader(file))
 
 
-def test_idx_01_digit_names_stay_text(tmp_path):
+def test_digit_names_stay_text(tmp_path):
     base = BaseProject(tmp_path / "p", plates=("24277", "000042"), sites=("01", "02"))
     base.config["profile"]["checkpoint"] = "random"
     base.write()
@@ -47,7 +47,7 @@ def test_idx_01_digit_names_stay_text(tmp_path):
     assert set(pd.read_parquet(profiles / "wells.parquet")["Metadata_Plate"]) == {"24277", "000042"}
 
 
-def test_idx_01_blank_plate_names_the_line(base):
+def test_blank_plate_names_the_line(base):
     base.write()
     base.rows.append({**base.rows[0], "Metadata_Plate": ""})
     base.write_index()
@@ -57,7 +57,7 @@ def test_idx_01_blank_plate_names_the_line(base):
     assert "Traceback" not in answer.text
 
 
-def test_idx_01_site_written_two_ways(base):
+def test_site_written_two_ways(base):
     base.write()
     path = base.location("P1", "A01", "1")
     path.rename(path.with_name("A01-01-Nuclei.csv"))
@@ -68,7 +68,7 @@ def test_idx_01_site_written_two_ways(base):
     assert [row["site"] for row in failed(base)] == ["1"]
 
 
-def test_idx_07_blanks_and_reserved_words_are_kept(base):
+def test_blanks_and_reserved_words_are_kept(base):
     for row in base.rows:
         row["Metadata_Compound"] = {"DMSO": "DMSO", "T1": "NA", "T2": "1E5"}[
             row["Metadata_Treatment"]
@@ -90,7 +90,7 @@ def test_idx_07_blanks_and_reserved_words_are_kept(base):
     assert len(wells) == 12
 
 
-def test_img_01_four_kinds_of_broken_files(base):
+def test_four_kinds_of_broken_files(base):
     base.write()
     paths = [base.image("P1", well) for well in ("A01", "A02", "A03", "B01")]
     size = paths[0].stat().st_size
@@ -114,7 +114,7 @@ def test_img_01_four_kinds_of_broken_files(base):
     assert cells == 20 * 5
 
 
-def test_img_02_every_image_has_its_own_size(base):
+def test_every_image_has_its_own_size(base):
     base.plates = ("P1",)
     base.config["dataset"]["image_size"] = [256, 256]
     base.write()
@@ -142,7 +142,7 @@ def test_img_02_every_image_has_its_own_size(base):
         assert file["function"].shape[:2] == (240, 240)
 
 
-def test_img_02_mixed_sizes_in_one_plate_name_both_files(base):
+def test_mixed_sizes_in_one_plate_name_both_files(base):
     base.write()
     odd = base.image("P1", "B03", "2", "DNA")
     for name in CHANNELS:
@@ -158,7 +158,7 @@ def test_img_02_mixed_sizes_in_one_plate_name_both_files(base):
     ("offset", "dtype", "word"),
     [(32768, np.uint16, "89%"), (-32768, np.int16, "negative")],
 )
-def test_img_04_pedestals_and_signed_files_warn(base, offset, dtype, word):
+def test_pedestals_and_signed_files_warn(base, offset, dtype, word):
     base.write()
     for path in base.images.rglob("*_DNA.tif"):
         pixels = tifffile.imread(path).astype(np.int64)
@@ -169,7 +169,7 @@ def test_img_04_pedestals_and_signed_files_warn(base, offset, dtype, word):
     assert word in answer.text
 
 
-def test_img_06_channels_from_pages(base):
+def test_channels_from_pages(base):
     base.write()
     for row in base.rows:
         pages = [tifffile.imread(base.images / row[name]) for name in CHANNELS]
@@ -189,7 +189,7 @@ def test_img_06_channels_from_pages(base):
     assert "3 channels" in answer.text
 
 
-def test_img_08_channel_order_belongs_to_the_weights(base):
+def test_channel_order_belongs_to_the_weights(base):
     base.config["profile"]["checkpoint"] = "last"
     base.write()
     assert command(base.root, "train").code == 0
@@ -201,7 +201,7 @@ def test_img_08_channel_order_belongs_to_the_weights(base):
     assert "['DNA', 'AGP', 'ER']" in answer.text
 
 
-def test_img_08_pixel_sizes_that_differ_warn(base):
+def test_pixel_sizes_that_differ_warn(base):
     base.write()
     for row in base.rows:
         per_centimetre = 10000 / (0.5 if row["Metadata_Plate"] == "P1" else 1.0)
@@ -219,7 +219,7 @@ def test_img_08_pixel_sizes_that_differ_warn(base):
     assert "P2 1" in answer.text
 
 
-def test_ill_03_clipped_pixels_are_told(base):
+def test_clipped_pixels_are_told(base):
     base.config["prepare"] = {"compress": True, "percentiles": [5.0, 95.0]}
     base.write()
     answer = command(base.root, "prepare")
@@ -230,7 +230,7 @@ def test_ill_03_clipped_pixels_are_told(base):
     assert command(base.root, "profile").code == 0
 
 
-def test_loc_01_cells_off_the_image(base):
+def test_cells_off_the_image(base):
     base.write()
     centers = [(0, 0), (255, 255), (-10, 40), (300, 300), ("NaN", 20), (1e9, 1), ("", 3)]
     base.write_locations(centers)
@@ -245,7 +245,7 @@ def test_loc_01_cells_off_the_image(base):
     assert all("A01-1-Nuclei.csv" in row["reason"] for row in rows)
 
 
-def test_loc_03_three_kinds_of_no_cells(base):
+def test_three_kinds_of_no_cells(base):
     base.write()
     base.write_locations([], "P1", "A01", "1")
     base.location("P1", "A01", "2").write_bytes(b"")
@@ -266,7 +266,7 @@ def test_loc_03_three_kinds_of_no_cells(base):
     assert list(row["Metadata_Cell_Count"]) == ["0"]
 
 
-def test_ops_03_only_what_failed_is_done_again(base):
+def test_only_what_failed_is_done_again(base):
     base.write()
     broken = [base.image("P1", "A02", "1", "ER"), base.image("P2", "B03", "2", "AGP")]
     content = [path.read_bytes() for path in broken]

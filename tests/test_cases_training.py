@@ -79,7 +79,7 @@ def use(base: BaseProject, config: dict) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def test_trn_01_flat_crops_are_counted_and_harmless(base):
+def test_flat_crops_are_counted_and_harmless(base):
     base.config["train"]["steps"] = 10
     base.write()
     for name in CHANNELS:
@@ -94,7 +94,7 @@ def test_trn_01_flat_crops_are_counted_and_harmless(base):
     assert "crops with a flat channel" in answer.text
 
 
-def test_trn_03_the_originals_config_with_old_names_trains(base):
+def test_the_originals_config_with_old_names_trains(base):
     base.write()
     use(base, originals_config())
     answer = command(base.root, "train")
@@ -107,7 +107,7 @@ def test_trn_03_the_originals_config_with_old_names_trains(base):
     assert answer.code == 0, answer.text
 
 
-def test_trn_03_every_problem_in_one_message(base):
+def test_every_problem_in_one_message(base):
     base.write()
     config = originals_config()
     config["trian"] = {"epochs": 3}

@@ -112,7 +112,7 @@ def top(base: BaseProject) -> np.ndarray:
         ("none", 3000.0),
     ],
 )
-def test_wts_06_the_rule_that_scales_crops(base, rule, expected):
+def test_the_rule_that_scales_crops(base, rule, expected):
     put_file(base)
     if rule:
         base.config["crops"]["rescale"] = rule
@@ -126,7 +126,7 @@ def test_wts_06_the_rule_that_scales_crops(base, rule, expected):
     assert ("`legacy-0.3` (September 2021 to August 2024)" in answer.text) is (rule is None)
 
 
-def test_wts_06_an_original_config_names_the_rule(base):
+def test_an_original_config_names_the_rule(base):
     put_file(base)
     folder = base.root / "inputs/config"
     (folder / "config.yaml").unlink()
@@ -152,7 +152,7 @@ def test_wts_06_an_original_config_names_the_rule(base):
         assert read_well(base.well_file()).provenance.rescale == (rule or "min-max")
 
 
-def test_wts_01_classes_and_labels_do_not_matter(base):
+def test_classes_and_labels_do_not_matter(base):
     found, digests = [], set()
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(1, 1, 3, 3))
@@ -177,7 +177,7 @@ def test_wts_01_classes_and_labels_do_not_matter(base):
     assert not np.allclose(top(base), found[0])
 
 
-def test_wts_01_another_backbone_is_refused(base):
+def test_another_backbone_is_refused(base):
     put_file(base, kernel=np.ones((1, 1, 5, 5)))
     answer = run(base, "profile")
     assert answer.code == 2
@@ -186,7 +186,7 @@ def test_wts_01_another_backbone_is_refused(base):
     assert not base.well_file().exists()
 
 
-def test_wts_02_what_is_no_weight_file(base):
+def test_what_is_no_weight_file(base):
     path = put_file(base)
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"\x80\x04K\x01.", b""):
