@@ -1,8 +1,15 @@
-"""What several tests need: the real data, and the small base project of the cases."""
+"""What several tests need: the real data, and a way to run only the quick tests.
+
+``pytest --fast`` is ``make test-fast``: the tests of numbers, tables, files and pages. Tests that
+build networks or run several commands are marked ``pipeline`` here, by folder and file; they are
+not even collected then, and importing TensorFlow or Keras is an error.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
@@ -10,7 +17,53 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+# Folders and files whose tests build networks, or run commands on images.
+PIPELINE = ("learning", "plugins", "commands")
+NETWORK_LIBRARIES = ("tensorflow", "keras")
+
+
+class _Refused(MetaPathFinder):
+    """Refuses to import a network library."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.split(".")[0] in NETWORK_LIBRARIES:
+            raise RuntimeError(f"a test of test-fast imports {name}; see PIPELINE in conftest.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="neither networks nor pipelines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        sys.meta_path.insert(0, _Refused())
+
+
+def _is_pipeline(path: Path) -> bool:
+    name = path.relative_to(TESTS).as_posix()
+    return any(name == part or name.startswith(f"{part}/") for part in PIPELINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if config.getoption("--fast") and collection_path.suffix == ".py":
+        return _is_pipeline(collection_path) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if _is_pipeline(item.path):
+            item.add_marker(pytest.mark.pipeline)
+    if config.getoption("--fast"):
+        slow = [
+            item
+            for item in items
+            if item.get_closest_marker("pipeline") or item.get_closest_marker("slow")
+        ]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from command import Answer, command
 from deepprofiler.learning import checkpoint
 from deepprofiler.project.well_file import read_well
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 READING = {
     "check": ("check",),
     "prepare": ("prepare",),
@@ -248,7 +248,7 @@ class TestImages:
         shutil.rmtree(base.images)
         answer = run(base.root, "check")
         assert answer.code == 1
-        assert "left out 36 problem(s)" in answer.text
+        assert "left out 36 problems" in answer.text
         answer = run(base.root, "prepare")
         assert answer.code == 1
         assert "none of the plate's sites could be read" in answer.text

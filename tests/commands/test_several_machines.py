@@ -17,7 +17,7 @@ from base_plugin import use_small_network
 from base_project import BaseProject
 from command import command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_ports(count: int) -> list[int]:

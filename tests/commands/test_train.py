@@ -117,7 +117,7 @@ def test_every_problem_in_one_message(base):
     assert answer.code == 2
     assert "trian: unknown key; nearest is `train`" in answer.text
     assert "train.epochs" in answer.text
-    assert "2 problem(s)" in answer.text
+    assert "2 problems" in answer.text
 
 
 def test_the_config_that_setup_writes_works(base):
