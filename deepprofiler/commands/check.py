@@ -1,4 +1,4 @@
-"""Read everything, change nothing, and tell what is wrong."""
+"""Read everything, change nothing, and report what is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deepprofiler.commands.analyze.requirements import require_analysis
-from deepprofiler.errors import DataError, DeepProfilerError
+from deepprofiler.errors import DataError, DeepProfilerError, counted
 from deepprofiler.imaging.read import ImageFile, inspect, read_site
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
@@ -27,7 +27,7 @@ _PEDESTAL = 0.5
 
 @dataclass(frozen=True)
 class _Plane:
-    """One channel of one site as found, or the reason why it cannot be used."""
+    """One channel of one site, or the reason why it cannot be used."""
 
     shape: tuple[int, int] = (0, 0)
     dtype: str = ""
@@ -39,7 +39,7 @@ class _Plane:
 
 @dataclass
 class _Findings:
-    """Everything worth telling."""
+    """Problems, warnings and facts, a line each."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -68,10 +68,10 @@ def check(project: Project) -> Outcome:
     workers = min(project.workers, len(index.sites))
     results = ordered_map(_planes, index.sites, workers=workers)
     planes = list(track(results, len(index.sites), "check: sites"))
-    _tell_images(project, planes, findings)
-    _tell_locations(project, planes, findings)
-    _tell_labels(project, findings)
-    _tell_analysis(project, findings)
+    _check_images(project, planes, findings)
+    _check_locations(project, planes, findings)
+    _check_labels(project, findings)
+    _check_analysis(project, findings)
     lines = [
         *(f"problem: {line}" for line in findings.problems),
         *(f"warning: {line}" for line in findings.warnings),
@@ -81,7 +81,7 @@ def check(project: Project) -> Outcome:
         "check",
         wrote=["nothing (it only reads)"],
         notes=lines,
-        left_out={"problem(s)": len(findings.problems), "warning(s)": len(findings.warnings)},
+        left_out={"problems": len(findings.problems), "warnings": len(findings.warnings)},
         then="prepare, train, profile (or run)",
     )
 
@@ -91,22 +91,22 @@ def _planes(site: Site) -> list[_Plane]:
     members: dict[Path, list[ImageFile]] = defaultdict(list)
     for file in site.files:
         members[file.path].append(file)
-    found: dict[ImageFile, _Plane] = {}
+    planes: dict[ImageFile, _Plane] = {}
     for path, files in members.items():
         try:
             image = read_site(files)
             size = inspect(path).pixel_size
         except DataError as error:
-            found |= dict.fromkeys(files, _Plane(problem=explain(site, error)))
+            planes |= dict.fromkeys(files, _Plane(problem=explain(site, error)))
             continue
         for position, file in enumerate(files):
             pixels = image[:, :, position]
             low, high = float(pixels.min()), float(pixels.max())
-            found[file] = _Plane(pixels.shape, str(pixels.dtype), low, high, size)
-    return [found[file] for file in site.files]
+            planes[file] = _Plane(pixels.shape, str(pixels.dtype), low, high, size)
+    return [planes[file] for file in site.files]
 
 
-def _tell_images(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
+def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
     index = project.index
     plates = len(index.plates)
     findings.facts.append(
@@ -118,12 +118,12 @@ def _tell_images(project: Project, planes: list[list[_Plane]], findings: _Findin
         findings.problems += dict.fromkeys(plane.problem for plane in row if plane.problem)
     sizes = {}
     for plate, pairs in _by_plate(index, planes).items():
-        sizes[plate] = _tell_plate(project, plate, pairs, findings)
-    known = {plate: size for plate, size in sizes.items() if size is not None}
-    if known:
-        listing = ", ".join(f"{plate} {size:.4g}" for plate, size in known.items())
+        sizes[plate] = _check_plate(project, plate, pairs, findings)
+    stated = {plate: size for plate, size in sizes.items() if size is not None}
+    if stated:
+        listing = ", ".join(f"{plate} {size:.4g}" for plate, size in stated.items())
         findings.facts.append(f"pixel size in µm by plate: {listing}")
-        if max(known.values()) > 1.01 * min(known.values()):
+        if max(stated.values()) > 1.01 * min(stated.values()):
             findings.warnings.append(
                 f"pixel sizes differ between plates ({listing} µm): a crop of "
                 f"{project.config.crops.size} pixels covers another area on each"
@@ -139,10 +139,10 @@ def _by_plate(
     return grouped
 
 
-def _tell_plate(
+def _check_plate(
     project: Project, plate: str, pairs: list[tuple[Site, list[_Plane]]], findings: _Findings
 ) -> float | None:
-    """Tell what is odd about one plate; return its pixel size in µm where all files agree."""
+    """Check one plate; return its pixel size in µm where all files agree."""
     dataset = project.config.dataset
     first_of_size: dict[tuple[int, int], str] = {}
     for site, row in pairs:
@@ -160,14 +160,14 @@ def _tell_plate(
                 f"{expected[0]} × {expected[1]}; the size of the file is used"
             )
     for position, channel in enumerate(project.index.channels):
-        good = [row[position] for _, row in pairs if not row[position].problem]
-        if good:
-            _tell_channel(f"plate {plate}, channel {channel}", good, dataset.bits, findings)
-    found = {plane.pixel_size for _, row in pairs for plane in row if not plane.problem}
-    return next(iter(found)) if len(found) == 1 else None
+        readable = [row[position] for _, row in pairs if not row[position].problem]
+        if readable:
+            _check_channel(f"plate {plate}, channel {channel}", readable, dataset.bits, findings)
+    sizes = {plane.pixel_size for _, row in pairs for plane in row if not plane.problem}
+    return next(iter(sizes)) if len(sizes) == 1 else None
 
 
-def _tell_channel(place: str, planes: list[_Plane], bits: int | None, findings: _Findings) -> None:
+def _check_channel(place: str, planes: list[_Plane], bits: int | None, findings: _Findings) -> None:
     """Warn of a pedestal, negative values, mixed types and a wrong bit depth."""
     low = min(plane.minimum for plane in planes)
     high = max(plane.maximum for plane in planes)
@@ -193,7 +193,7 @@ def _tell_channel(place: str, planes: list[_Plane], bits: int | None, findings: 
         findings.warnings.append(f"{place}: {constant} image(s) have one value everywhere")
 
 
-def _tell_locations(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
+def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
     crops = project.config.crops
     if crops.mode == "cells" and not project.has_locations():
         findings.facts.append("no locations yet; `locate` makes them, as does `train`")
@@ -217,7 +217,7 @@ def _tell_locations(project: Project, planes: list[list[_Plane]], findings: _Fin
         findings.facts.append(f"{cells} views of {crops.size} × {crops.size} pixels, {crops.mode}")
 
 
-def _tell_labels(project: Project, findings: _Findings) -> None:
+def _check_labels(project: Project, findings: _Findings) -> None:
     index = project.index
     roles = ", ".join(f"{role} = {column}" for role, column in index.roles.items())
     findings.facts.append(f"roles of the index's columns: {roles or 'none'}")
@@ -238,8 +238,8 @@ def _tell_labels(project: Project, findings: _Findings) -> None:
     )
 
 
-def _tell_analysis(project: Project, findings: _Findings) -> None:
-    """Tell whether ``analyze`` can do what the config asks for."""
+def _check_analysis(project: Project, findings: _Findings) -> None:
+    """Check that ``analyze`` can do what the config says."""
     try:
         findings.facts += require_analysis(project, report=project.config.analyze.report)
     except DeepProfilerError as error:
@@ -247,5 +247,5 @@ def _tell_analysis(project: Project, findings: _Findings) -> None:
 
 
 def _listing(counts: Iterable[tuple[str, int]]) -> str:
-    text = ", ".join(f"{count} sites {reason}" for reason, count in counts if count)
+    text = ", ".join(f"{counted(n, 'site', 'sites')} ({reason})" for reason, n in counts if n)
     return f"; not trained on: {text}" if text else ""

@@ -10,8 +10,8 @@ import numpy as np
 
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
 from deepprofiler.commands.prepare import prepare
-from deepprofiler.imaging.imaging_settings import Locate
 from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.imaging.imaging_settings import Locate
 from deepprofiler.imaging.read import read_labels, write_labels
 from deepprofiler.imaging.segment import centers
 from deepprofiler.parallel import ordered_map

@@ -9,20 +9,35 @@ from itertools import groupby
 
 import numpy as np
 
-from deepprofiler.config.schema import Prepare
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, counted
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import Illumination, IlluminationStatistics
+from deepprofiler.imaging.imaging_settings import Prepare
 from deepprofiler.imaging.quality import Quality, quality
 from deepprofiler.imaging.read import read_site, write_png
 from deepprofiler.parallel import ordered_map
+from deepprofiler.parameters import Decides
 from deepprofiler.progress import track
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import (
+    FileState,
+    Provenance,
+    describe,
+    digest_of,
+    provenance,
+    stored_provenance,
+)
 from deepprofiler.project.index import Site
 from deepprofiler.project.outcome import LOG, Failures, Outcome
 from deepprofiler.project.site_quality import write_quality
-from deepprofiler.project.sites import explain, load_illumination, require_whole_index
+from deepprofiler.project.sites import (
+    explain,
+    image_paths,
+    load_illumination,
+    require_whole_index,
+    states,
+)
 
 # Statistics travel between processes once per chunk; larger chunks would make progress coarse.
 _CHUNK = 16
@@ -32,8 +47,8 @@ _CLIPPED_TOO_MUCH = 0.01
 def prepare(project: Project) -> Outcome:
     """Write ``outputs/illumination/<plate>.h5`` and ``.csv``, and perhaps 8-bit copies.
 
-    Plates of which every site was measured with the same settings are left alone; sites that could
-    not be read then are tried again, and if one can be read now its plate is measured again.
+    A plate is kept while what it was measured on is the same: settings and images. Sites that
+    could not be read are tried again; if one of them can be read now, its plate is measured again.
 
     Parameters
     ----------
@@ -54,47 +69,33 @@ def prepare(project: Project) -> Outcome:
     index = project.index
     outcome = Outcome("prepare", then="train (or locate, to look at the cells first)")
     failures = Failures(project, "prepare")
-    plates = {
-        plate: list(group) for plate, group in groupby(index.sites, key=lambda site: site.plate)
-    }
-    todo = {}
-    for plate, sites in plates.items():
+    outdated = {}
+    for plate, sites in _plates(project):
         unreadable = _unreadable(project, plate, sites)
         if unreadable is None:
-            todo[plate] = sites
+            outdated[plate] = sites
             continue
-        for site, reason in unreadable:
-            failures.add(plate, site.well, site.site, explain(site, reason))
-    chunks = [chunk for sites in todo.values() for chunk in _chunks(sites)]
+        for site, error in unreadable:
+            failures.add(plate, site.well, site.site, explain(site, error))
+    chunks = [chunk for sites in outdated.values() for chunk in _chunks(sites)]
     total = sum(len(chunk) for chunk in chunks)
-    measure = partial(_measure, channels=index.channels, settings=settings)
+    measure = partial(
+        _measure, project=replace(project), channels=index.channels, settings=settings
+    )
     results = ordered_map(measure, chunks, workers=min(project.workers, max(len(chunks), 1)))
     written = 0
-    for plate, statistics, failed, measured in _by_plate(chunks, results, failures, total):
-        if statistics is None:
+    for plate, measured in _by_plate(chunks, results, failures, total):
+        if measured.statistics is None:
             failures.add(plate, "", "", "none of the plate's sites could be read")
             continue
-        finished = statistics.finish(
-            median_size=settings.median_size, percentiles=settings.percentiles
-        )
-        # Before: an 8-bit copy never outlives the function that it was corrected by.
-        for site in todo[plate]:
-            for position in range(len(index.channels)):
-                project.compressed_path(site, position).unlink(missing_ok=True)
-        finished = replace(
-            finished,
-            failed=tuple((site.well, site.site) for site in failed),
-            percentiles_of=settings.percentiles_of,
-            corrected=settings.illumination,
-        )
-        write_quality(project, plate, measured)
-        illumination.save(project.illumination_path(plate), finished)
+        _write(project, plate, outdated[plate], measured)
         written += 1
     if written:
-        outcome.wrote.append(f"illumination of {written} plate(s) to outputs/illumination")
+        plates = counted(written, "plate", "plates")
+        outcome.wrote.append(f"illumination of {plates} to outputs/illumination")
     if written < len(index.plates):
         kept = sum(project.illumination_path(plate).exists() for plate in index.plates) - written
-        outcome.notes.append(f"kept {kept} plate(s) that were finished before")
+        outcome.notes.append(f"kept {counted(kept, 'plate', 'plates')} measured before")
     if settings.compress:
         _compress(project, failures, outcome)
     failures.write()
@@ -103,56 +104,73 @@ def prepare(project: Project) -> Outcome:
 
 
 def is_needed(project: Project) -> bool:
-    """Whether a later stage would miss something that ``prepare`` makes, or find it outdated."""
+    """Whether a later command would miss something that ``prepare`` makes, or find it outdated."""
     settings = project.config.prepare
     if not (settings.illumination or settings.compress):
         return False
-    for plate, group in groupby(project.index.sites, key=lambda site: site.plate):
-        path = project.illumination_path(plate)
+    for plate, sites in _plates(project):
         try:
-            found = illumination.load(path, images=False)
+            measured = illumination.load(project.illumination_path(plate), images=False)
         except DataError:
             return True
-        if not _has_settings(project, found):
+        if not _is_current(project, plate, sites, measured):
             return True
-        if settings.compress and not _is_compressed(project, found, list(group)):
+        if settings.compress and not _is_compressed(project, measured, sites):
             return True
     return False
 
 
-def _has_settings(project: Project, found: Illumination) -> bool:
-    """Whether a plate was measured with the channels and settings of now."""
-    settings = project.config.prepare
-    copies = (found.percentiles_of, found.corrected)
-    return (
-        found.channels == project.index.channels
-        and found.down_scale == settings.down_scale
-        and found.median_size == settings.median_size
-        and found.percentile_ranks == settings.percentiles
-        and (not settings.compress or copies == (settings.percentiles_of, settings.illumination))
+def _plates(project: Project) -> Iterator[tuple[str, list[Site]]]:
+    for plate, group in groupby(project.index.sites, key=lambda site: site.plate):
+        yield plate, list(group)
+
+
+def _made_from(project: Project, sites: list[Site], *, copies: bool) -> Provenance:
+    """Say what a plate's illumination would be made from, with what decides its copies or not."""
+    outputs = (Decides.ILLUMINATION, Decides.COPIES) if copies else (Decides.ILLUMINATION,)
+    return provenance(
+        project.config,
+        *outputs,
+        values={"dataset.channels": project.index.channels},
+        inputs={"images named by the index": digest_of([site.sources for site in sites])},
     )
 
 
-def _unreadable(project: Project, plate: str, sites: list[Site]) -> list[tuple[Site, str]] | None:
-    """Sites of a finished plate that still cannot be read; None: the plate must be measured."""
+def _is_current(project: Project, plate: str, sites: list[Site], measured: Illumination) -> bool:
+    """Whether a plate would be measured the same now; if not, the reason is logged."""
+    stored = stored_provenance(measured.made_from)
+    if stored is None:
+        LOG.info("plate %s was measured by an earlier version: it is measured again", plate)
+        return False
+    now = _made_from(project, sites, copies=project.config.prepare.compress)
+    if differences := stored.differences(now, project.root):
+        LOG.info("plate %s is measured again: %s", plate, describe(differences))
+        return False
+    return True
+
+
+def _unreadable(
+    project: Project, plate: str, sites: list[Site]
+) -> list[tuple[Site, DataError]] | None:
+    """Sites of a measured plate that still cannot be read; None: it must be measured again."""
     path = project.illumination_path(plate)
     if not (path.exists() and project.quality_path(plate).exists()):
         return None
     try:
-        found = illumination.load(path)
+        measured = illumination.load(path)
     except DataError as error:
-        LOG.warning("%s; measuring plate %s anew", error, plate)
+        LOG.warning("%s; plate %s is measured again", error, plate)
         return None
-    failed = [site for site in sites if (site.well, site.site) in found.failed]
-    if not _has_settings(project, found) or found.count + len(found.failed) != len(sites):
+    if not _is_current(project, plate, sites, measured):
         return None
-    reasons = []
-    for site in failed:
-        try:
-            read_site(site.files)
-        except DataError as error:
-            reasons.append((site, str(error)))
-    return reasons if len(reasons) == len(found.failed) else None
+    unreadable = []
+    for site in sites:
+        if (site.well, site.site) in measured.failed:
+            try:
+                read_site(site.files)
+            except DataError as error:
+                unreadable.append((site, error))
+    return unreadable if len(unreadable) == len(measured.failed) else None
 
 
 def _chunks(sites: list[Site]) -> Iterator[list[Site]]:
@@ -162,72 +180,112 @@ def _chunks(sites: list[Site]) -> Iterator[list[Site]]:
 
 @dataclass
 class _Measured:
-    """Statistics of some sites of one plate, their quality, and the sites that are unreadable."""
+    """What was measured on some sites of one plate.
+
+    Attributes
+    ----------
+    statistics : IlluminationStatistics or None
+        None where no site could be read.
+    failed : list of (Site, DataError)
+    quality : list of (Site, Quality)
+    states : dict
+        Name of each image file that was read to its state.
+    """
 
     statistics: IlluminationStatistics | None
-    failed: list[tuple[Site, str]]
+    failed: list[tuple[Site, DataError]]
     quality: list[tuple[Site, Quality]]
+    states: dict[str, FileState]
+
+    def merge(self, other: _Measured) -> None:
+        """Add what was measured on further sites of the plate."""
+        if self.statistics is None:
+            self.statistics = other.statistics
+        elif other.statistics is not None:
+            self.statistics.merge(other.statistics)
+        self.failed += other.failed
+        self.quality += other.quality
+        self.states |= other.states
 
 
-def _measure(sites: list[Site], channels: tuple[str, ...], settings: Prepare) -> _Measured:
+def _measure(
+    sites: list[Site], project: Project, channels: tuple[str, ...], settings: Prepare
+) -> _Measured:
     statistics = IlluminationStatistics(channels, settings.down_scale)
-    failed, measured = [], []
+    measured = _Measured(None, [], [], {})
     for site in sites:
         try:
             image = read_site(site.files)
         except DataError as error:
-            failed.append((site, str(error)))
+            measured.failed.append((site, error))
             continue
-        # A wrong size is no failure of one site: there is no function that fits both.
+        # A wrong size is not a failure of one site: no function fits both.
         statistics.add(image, str(site.files[0].path))
-        measured.append((site, quality(image)))
-    return _Measured(statistics if statistics.count else None, failed, measured)
+        measured.quality.append((site, quality(image)))
+        measured.states |= states(image_paths(project, site))
+    measured.statistics = statistics if statistics.count else None
+    return measured
 
 
 def _by_plate(
     chunks: list[list[Site]], results: Iterator[_Measured], failures: Failures, total: int
-) -> Iterator[tuple[str, IlluminationStatistics | None, list[Site], list[tuple[Site, Quality]]]]:
-    """Merge the chunks' statistics, plate by plate; give failed sites, and the others' quality."""
+) -> Iterator[tuple[str, _Measured]]:
+    """Merge what was measured on the chunks, plate by plate, and report the failed sites."""
     progress = iter(track((site for chunk in chunks for site in chunk), total, "prepare: sites"))
     pairs = zip(chunks, results, strict=True)
     for plate, group in groupby(pairs, key=lambda pair: pair[0][0].plate):
-        merged: IlluminationStatistics | None = None
-        failed: list[Site] = []
-        qualities: list[tuple[Site, Quality]] = []
+        merged = _Measured(None, [], [], {})
         for chunk, measured in group:
             for _ in chunk:
                 next(progress)
-            for site, reason in measured.failed:
-                failures.add(plate, site.well, site.site, explain(site, reason))
-                failed.append(site)
-            qualities += measured.quality
-            if merged is None:
-                merged = measured.statistics
-            elif measured.statistics is not None:
-                merged.merge(measured.statistics)
-        yield plate, merged, failed, qualities
+            for site, error in measured.failed:
+                failures.add(plate, site.well, site.site, explain(site, error))
+            merged.merge(measured)
+        yield plate, merged
     next(progress, None)
 
 
+def _write(project: Project, plate: str, sites: list[Site], measured: _Measured) -> None:
+    """Write a plate's illumination and the quality of its sites."""
+    settings = project.config.prepare
+    assert measured.statistics is not None
+    finished = measured.statistics.finish(
+        median_size=settings.median_size, percentiles=settings.percentiles
+    )
+    # Before: an 8-bit copy never outlives the function that it was corrected by.
+    for site in sites:
+        for position in range(len(project.index.channels)):
+            project.compressed_path(site, position).unlink(missing_ok=True)
+    made_from = _made_from(project, sites, copies=True).with_files(measured.states)
+    finished = replace(
+        finished,
+        failed=tuple((site.well, site.site) for site, _ in measured.failed),
+        percentiles_of=settings.percentiles_of,
+        corrected=settings.illumination,
+        made_from=made_from.to_json(),
+    )
+    write_quality(project, plate, measured.quality)
+    illumination.save(project.illumination_path(plate), finished)
+
+
 def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:
-    """Write the 8-bit copies of the plates that miss some."""
+    """Write the 8-bit copies of the plates that lack some."""
     index = project.index
     sites = []
-    for plate, group in groupby(index.sites, key=lambda site: site.plate):
-        members = list(group)
+    for plate, members in _plates(project):
         path = project.illumination_path(plate)
         # Without the file no site of the plate could be read.
         if not path.exists():
             continue
-        found = illumination.load(path, images=False)
-        if not _is_compressed(project, found, members):
-            sites += [site for site in members if (site.well, site.site) not in found.failed]
+        measured = illumination.load(path, images=False)
+        if not _is_compressed(project, measured, members):
+            sites += [site for site in members if (site.well, site.site) not in measured.failed]
     clipped: dict[str, list[np.ndarray]] = {}
     failed: dict[str, list[tuple[str, str]]] = {}
-    write = partial(_write_copy, paths=replace(project))
+    write = partial(_write_copy, project=replace(project))
     results = ordered_map(write, sites, workers=min(project.workers, max(len(sites), 1)))
     for site, result in zip(sites, track(results, len(sites), "compress: sites"), strict=True):
-        if isinstance(result, str):
+        if isinstance(result, DataError):
             failures.add(site.plate, site.well, site.site, explain(site, result))
             failed.setdefault(site.plate, []).append((site.well, site.site))
         else:
@@ -247,34 +305,34 @@ def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:
                 )
 
 
-def _is_compressed(project: Project, found: Illumination, sites: list[Site]) -> bool:
+def _is_compressed(project: Project, measured: Illumination, sites: list[Site]) -> bool:
     """Whether a plate has all its copies, and their share of clipped pixels, written last."""
-    failed = set(found.failed)
-    return found.clipped is not None and all(
+    failed = set(measured.failed)
+    return measured.clipped is not None and all(
         project.compressed_path(site, position).exists()
         for site in sites
         if (site.well, site.site) not in failed
-        for position in range(len(found.channels))
+        for position in range(len(measured.channels))
     )
 
 
-def _write_copy(site: Site, paths: Project) -> np.ndarray | str:
+def _write_copy(site: Site, project: Project) -> np.ndarray | DataError:
     """Write one site's copies; return the shares of clipped pixels (C,), or what is wrong."""
-    found = load_illumination(paths.illumination_path(site.plate))
+    measured = load_illumination(project.illumination_path(site.plate))
     try:
         image = read_site(site.files)
-        if image.shape != found.function.shape:
+        if image.shape != measured.function.shape:
             raise DataError(
                 f"{site.files[0].path} is {image.shape[:2]} pixels, its plate's illumination "
-                f"function {found.function.shape[:2]}; run `prepare` again"
+                f"function {measured.function.shape[:2]}; run `prepare` again"
             )
     except DataError as error:
-        return str(error)
-    if found.corrected:
-        image = illumination.correct(image, found.function)
-    whole_plate = found.percentiles_of == "plate"
-    limits = found.percentiles if whole_plate else image_limits(image, found.percentile_ranks)
+        return error
+    if measured.corrected:
+        image = illumination.correct(image, measured.function)
+    whole_plate = measured.percentiles_of == "plate"
+    limits = measured.percentiles if whole_plate else image_limits(image, measured.percentile_ranks)
     pixels, clipped = to_8bit(image, limits)
     for position in range(pixels.shape[2]):
-        write_png(paths.compressed_path(site, position), pixels[:, :, position])
+        write_png(project.compressed_path(site, position), pixels[:, :, position])
     return clipped

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from deepprofiler.config import original
 from deepprofiler.config.schema import Config
-from deepprofiler.errors import ConfigError, nearest
+from deepprofiler.errors import ConfigError, counted, nearest
 
 
 def only_one(folder: Path, root: Path) -> Path:
@@ -29,18 +29,18 @@ def only_one(folder: Path, root: Path) -> Path:
     ConfigError
         There is none, or there are several to choose from.
     """
-    found = sorted(
+    paths = sorted(
         path
         for path in folder.glob("*")
         if path.suffix in (".yaml", ".yml", ".json") and not path.name.startswith(".")
     )
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    if len(paths) == 1:
+        return paths[0]
+    if not paths:
         raise ConfigError(
             f"{folder} holds no .yaml or .json file; `deepprofiler --root {root} setup` writes one"
         )
-    names = ", ".join(path.name for path in found)
+    names = ", ".join(path.name for path in paths)
     raise ConfigError(f"{folder} holds {names}; choose one with --config NAME")
 
 
@@ -96,7 +96,7 @@ def parse(values: Any, source: str) -> tuple[Config, list[str]]:
             unknown = is_original and item["type"] == "extra_forbidden"
             lines += (unknown and original.explain(key, item["input"])) or [_explain(item)]
         listing = "\n".join(f"  {line}" for line in lines)
-        raise ConfigError(f"{source}: {len(lines)} problem(s)\n{listing}") from None
+        raise ConfigError(f"{source}: {counted(len(lines), 'problem', 'problems')}\n{listing}") from None
 
 
 def _explain(error: Any) -> str:

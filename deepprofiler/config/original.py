@@ -173,15 +173,15 @@ HARMLESS = {
 }
 
 
-Given = Mapping[str, Any]
+FlatConfig = Mapping[str, Any]
 Result = tuple[dict[str, Any], str]
 
 _NO_AUGMENTATION = {"flips": False, "turns": False, "rotations": False, "shift": 0}
 _WARM_UP = 5
 
 
-def _label_field(value: Any, given: Given) -> Result:
-    target = _target(given)
+def _label_field(value: Any, config: FlatConfig) -> Result:
+    target = _target(config)
     if target is None or target == value:
         return {"dataset.columns.label": value}, "is now `dataset.columns.label`"
     return {"dataset.columns.treatment": value}, (
@@ -189,8 +189,8 @@ def _label_field(value: Any, given: Given) -> Result:
     )
 
 
-def _targets(value: Any, given: Given) -> Result:
-    target = _target(given)
+def _targets(value: Any, config: FlatConfig) -> Result:
+    target = _target(config)
     if target is None:
         return {}, "is ignored: it names no column"
     more = isinstance(value, list) and len(value) > 1
@@ -198,15 +198,15 @@ def _targets(value: Any, given: Given) -> Result:
     return {"dataset.columns.label": target}, note
 
 
-def _target(given: Given) -> Any:
-    targets = given.get("train.partition.targets")
+def _target(config: FlatConfig) -> Any:
+    targets = config.get("train.partition.targets")
     if isinstance(targets, list):
         return targets[0] if targets else None
     return targets
 
 
-def _control_value(value: Any, given: Given) -> Result:
-    column = given.get("dataset.metadata.label_field", _target(given))
+def _control_value(value: Any, config: FlatConfig) -> Result:
+    column = config.get("dataset.metadata.label_field", _target(config))
     changed = {"dataset.control": value}
     note = "is now `dataset.control`; `train.controls` is true, as the original learns them too"
     if column is None:
@@ -215,42 +215,42 @@ def _control_value(value: Any, given: Given) -> Result:
     return changed, f"{note}; `dataset.columns.control` is the label column"
 
 
-def _image_size(value: Any, given: Given) -> Result:
-    height, width = (given.get(f"dataset.images.{side}") for side in ("height", "width"))
+def _image_size(value: Any, config: FlatConfig) -> Result:
+    height, width = (config.get(f"dataset.images.{side}") for side in ("height", "width"))
     if height is None or width is None:
         return {}, "is ignored: the size is read from the files"
     return {"dataset.image_size": [height, width]}, "is now in `dataset.image_size`"
 
 
-def _views(given: Given) -> bool:
+def _views(config: FlatConfig) -> bool:
     """Whether crops are views of whole fields, of a known size."""
-    mode, view = (given.get(f"dataset.locations.{key}") for key in ("mode", "view_size"))
+    mode, view = (config.get(f"dataset.locations.{key}") for key in ("mode", "view_size"))
     return mode == "full_image" and bool(view)
 
 
-def _mode(value: Any, given: Given) -> Result:
+def _mode(value: Any, config: FlatConfig) -> Result:
     if value == "single_cells":
         return {"crops.mode": "cells"}, "is now `crops.mode`: cells"
-    if _views(given):
+    if _views(config):
         return {"crops.mode": "grid"}, "is now `crops.mode`: grid, for training as well"
     return {"dataset.locations.mode": value}, (
-        f"cannot be honoured: {REFUSED['dataset.locations.mode']}"
+        f"cannot be used: {REFUSED['dataset.locations.mode']}"
     )
 
 
-def _view_size(value: Any, given: Given) -> Result:
-    if _views(given):
+def _view_size(value: Any, config: FlatConfig) -> Result:
+    if _views(config):
         return {"crops.size": value}, "is now `crops.size`"
     return {}, "is ignored: it is for views of whole images only"
 
 
-def _box_size(value: Any, given: Given) -> Result:
-    if _views(given):
+def _box_size(value: Any, config: FlatConfig) -> Result:
+    if _views(config):
         return {"crops.resize": value}, "is now `crops.resize`, as views are resized to it"
     return {"crops.size": value}, "is now `crops.size`"
 
 
-def _compression(value: Any, given: Given) -> Result:
+def _compression(value: Any, config: FlatConfig) -> Result:
     changed = {"prepare.illumination": value, "prepare.compress": value}
     if value:
         # Found from its files: each corrected image by itself, between these two ranks.
@@ -258,34 +258,34 @@ def _compression(value: Any, given: Given) -> Result:
     return changed, "is now `prepare.illumination` and `prepare.compress`"
 
 
-def _split_field(value: Any, given: Given) -> Result:
+def _split_field(value: Any, config: FlatConfig) -> Result:
     return {"dataset.columns.split": value, "train.validation.by": "column"}, (
         "is now `dataset.columns.split`, and `train.validation.by` is `column`"
     )
 
 
-def _by_channel(given: Given) -> bool:
+def _by_channel(config: FlatConfig) -> bool:
     """Whether each channel goes through a network for colour images."""
     return (
-        bool(given.get("profile.use_pretrained_input_size"))
-        or given.get("train.model.crop_generator") == REPEATING
+        bool(config.get("profile.use_pretrained_input_size"))
+        or config.get("train.model.crop_generator") == REPEATING
     )
 
 
-def _model(value: Any, given: Given) -> Result:
+def _model(value: Any, config: FlatConfig) -> Result:
     name, note = value, ""
-    blocks = given.get("train.model.params.conv_blocks")
-    layer = str(given.get("profile.feature_layer"))
+    blocks = config.get("train.model.params.conv_blocks")
+    layer = str(config.get("profile.feature_layer"))
     if value == "resnet" and blocks in NEWER_RESNETS and feature_layer(layer) == layer:
         name = f"resnet{blocks}v2"
         note = f"; for weights of releases that used keras-resnet, name it `resnet{blocks}`"
     elif isinstance(value, str) and value in MODELS:
         default, form = MODELS[value]
         name = form.format(blocks or default)
-    if not _by_channel(given):
+    if not _by_channel(config):
         return {"train.model.name": name}, f"is now `train.model`: {name}{note}"
-    known = isinstance(name, str) and IMAGENET_RANGE.fullmatch(name)
-    scaled = {"train.model.params.params.imagenet_range": True} if known else {}
+    is_imagenet_model = isinstance(name, str) and IMAGENET_RANGE.fullmatch(name)
+    scaled = {"train.model.params.params.imagenet_range": True} if is_imagenet_model else {}
     return {
         "train.model.name": "repeat_channels",
         "train.model.params.backbone": name,
@@ -293,63 +293,63 @@ def _model(value: Any, given: Given) -> Result:
     }, f"is now the backbone {name} of `train.model`: repeat_channels"
 
 
-def _conv_blocks(value: Any, given: Given) -> Result:
-    name = given.get("train.model.name")
+def _conv_blocks(value: Any, config: FlatConfig) -> Result:
+    name = config.get("train.model.name")
     if isinstance(name, str) and name in MODELS:
         return {}, "is now part of the name in `train.model`"
-    return _parameter("conv_blocks")(value, given)
+    return _parameter("conv_blocks")(value, config)
 
 
-def _parameter(key: str) -> Callable[[Any, Given], Result]:
+def _parameter(key: str) -> Callable[[Any, FlatConfig], Result]:
     """Make the function for a parameter that only autoencoders have."""
 
-    def handler(value: Any, given: Given) -> Result:
-        if given.get("train.model.name") == "autoencoder":
+    def handler(value: Any, config: FlatConfig) -> Result:
+        if config.get("train.model.name") == "autoencoder":
             return {f"train.model.params.{key}": value}, f"is now `train.model.params.{key}`"
         return {}, f"is ignored: {OTHER_MODEL}"
 
     return handler
 
 
-def _pretrained_size(value: Any, given: Given) -> Result:
+def _pretrained_size(value: Any, config: FlatConfig) -> Result:
     if value in HARMLESS["profile.use_pretrained_input_size"]:
         return {}, "is ignored: it is off"
     changed = {"crops.resize": value}
     note = "is now `crops.resize`, with `train.model`: repeat_channels"
-    if given.get("profile.checkpoint") in _NO_FILE:
+    if config.get("profile.checkpoint") in _NO_FILE:
         changed["profile.checkpoint"] = "imagenet"
         note += " and `profile.checkpoint`: imagenet"
     return changed, note
 
 
-def _initialization(value: Any, given: Given) -> Result:
+def _initialization(value: Any, config: FlatConfig) -> Result:
     weights = "imagenet" if str(value).lower() == "imagenet" else "none"
     return {"train.weights": weights}, f"is now `train.weights`: {weights}"
 
 
-def _pretrained(value: Any, given: Given) -> Result:
+def _pretrained(value: Any, config: FlatConfig) -> Result:
     if not value or value == "None":
         return {}, "is ignored: it names no file"
     weights = value if isinstance(value, str) else "imagenet"
     return {"train.weights": weights}, f"is now `train.weights`: {weights}"
 
 
-def _generator(value: Any, given: Given) -> Result:
+def _generator(value: Any, config: FlatConfig) -> Result:
     name = GENERATORS.get(value, value) if isinstance(value, str) else value
     return {"train.generator.name": name}, f"is now `train.generator`: {name}"
 
 
-def _alpha(value: Any, given: Given) -> Result:
-    if given.get("train.model.crop_generator") == "mixup_crop_generator":
+def _alpha(value: Any, config: FlatConfig) -> Result:
+    if config.get("train.model.crop_generator") == "mixup_crop_generator":
         return {"train.generator.params.alpha": value}, "is now `train.generator.params.alpha`"
     return {}, "is ignored: it is for mixup only"
 
 
-def _online(new: str) -> Callable[[Any, Given], Result]:
+def _online(new: str) -> Callable[[Any, FlatConfig], Result]:
     """Make the function for a parameter of labels that the network softens."""
 
-    def handler(value: Any, given: Given) -> Result:
-        name = given.get("train.model.crop_generator")
+    def handler(value: Any, config: FlatConfig) -> Result:
+        name = config.get("train.model.crop_generator")
         if isinstance(name, str) and GENERATORS.get(name) == "online_labels":
             return {new: value}, f"is now `{new}`"
         return {}, "is ignored: it is for online labels only"
@@ -357,18 +357,18 @@ def _online(new: str) -> Callable[[Any, Given], Result]:
     return handler
 
 
-def _augmentations(value: Any, given: Given) -> Result:
+def _augmentations(value: Any, config: FlatConfig) -> Result:
     if value:
         return {}, "is now `train.augment`: flips and turns, but no zoom, brightness or contrast"
     changed = {f"train.augment.{name}": off for name, off in _NO_AUGMENTATION.items()}
     return changed, "is now `train.augment`, all off"
 
 
-def _schedule(value: Any, given: Given) -> Result:
+def _schedule(value: Any, config: FlatConfig) -> Result:
     epochs: Any
     lr: Any
     if value == "cosine":
-        epochs = given.get("train.model.epochs")
+        epochs = config.get("train.model.epochs")
         long = isinstance(epochs, int) and epochs > _WARM_UP
         schedule: dict[str, Any] = {"name": "cosine", "warmup": _WARM_UP if long else 0}
         return {"train.schedule": schedule}, "is now `train.schedule`"
@@ -391,7 +391,7 @@ def _schedule(value: Any, given: Given) -> Result:
     return changed, "is now `train.schedule`: step, with epochs counted from 1"
 
 
-def _comet(value: Any, given: Given) -> Result:
+def _comet(value: Any, config: FlatConfig) -> Result:
     if value is True:
         return {"train.trackers": ["comet"]}, "is now `train.trackers`: [comet]"
     return {}, "is ignored: nothing is tracked, unless `train.trackers` names comet"
@@ -400,23 +400,23 @@ def _comet(value: Any, given: Given) -> Result:
 _NO_FILE = (None, "", "None")
 
 
-def _feature_layer(value: Any, given: Given) -> Result:
+def _feature_layer(value: Any, config: FlatConfig) -> Result:
     layer = feature_layer(value) if isinstance(value, str) else value
     if layer == "avg_pool":
         layer = "pool5"
     return {"profile.layers": [layer]}, f"is now `profile.layers`: [{layer}]"
 
 
-def _checkpoint(value: Any, given: Given) -> Result:
+def _checkpoint(value: Any, config: FlatConfig) -> Result:
     if value not in _NO_FILE:
         return {"profile.checkpoint": value}, "is kept"
-    if given.get("profile.use_pretrained_input_size"):
+    if config.get("profile.use_pretrained_input_size"):
         return {}, "is ignored: it names no file, so the weights of ImageNet are used"
     return {}, "is ignored: it names no file, so the last epoch's weights are used"
 
 
 #: Functions for the keys that are neither only renamed nor always ignored.
-SPECIAL: dict[str, Callable[[Any, Given], Result]] = {
+SPECIAL: dict[str, Callable[[Any, FlatConfig], Result]] = {
     "dataset.metadata.label_field": _label_field,
     "dataset.metadata.control_value": _control_value,
     "dataset.images.width": _image_size,
@@ -478,15 +478,15 @@ def explain(key: str, value: Any) -> list[str]:
     list of str
         One line for each key below it; empty where the original has nothing to do with it.
     """
-    known = known_keys()
-    if key not in known and not any(name.startswith(f"{key}.") for name in known):
+    keys = known_keys()
+    if key not in keys and not any(name.startswith(f"{key}.") for name in keys):
         return []
     leaves = _leaves(value, f"{key}.") if isinstance(value, dict) else [(key, value)]
     lines = []
-    for path, found in leaves:
-        close = nearest(path, known)
+    for path, wrong in leaves:
+        close = nearest(path, keys)
         if path in REFUSED:
-            lines.append(f"{path}: {REFUSED[path]}; found {found!r}")
+            lines.append(f"{path}: {REFUSED[path]}; found {wrong!r}")
         elif close:
             lines.append(f"{path}: unknown key{close}")
         else:
@@ -506,21 +506,21 @@ def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
     -------
     values : dict
         The same with this program's keys, unchecked. Keys that are in no table, and those whose
-        value cannot be honoured, stay under their own path.
+        value cannot be used, stay under their own path.
     notes : list of str
         One line for each key that was translated or ignored.
     """
-    given: Values = {}
-    met: list[tuple[str, str]] = []
+    config: Values = {}
+    translated: list[tuple[str, str]] = []
     rest: Values = {}
-    known = set(known_keys())
+    keys = set(known_keys())
     for path, value in _leaves(values):
         key = EARLIER.get(path, path)
         if value == {} and path in SECTIONS:
             continue
-        if key in known or any(key.startswith(f"{name}.") for name in IGNORED_SECTIONS):
-            given[key] = value
-            met.append((path, key))
+        if key in keys or any(key.startswith(f"{name}.") for name in IGNORED_SECTIONS):
+            config[key] = value
+            translated.append((path, key))
         else:
             rest[path] = value
     # The original corrects no images unless it is told to, learns its controls as well, and moves
@@ -531,12 +531,12 @@ def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
         "train": {"controls": True, "augment": {"shift": 0}},
     }
     notes = []
-    for old, key in met:
-        changed, message = _translate_key(key, given[key], given)
+    for old, key in translated:
+        changed, message = _translate_key(key, config[key], config)
         for path, new in changed.items():
             _set(result, path, new)
         notes.append(f"`{old}` {message}")
-    if "prepare.compression.implement" not in given:
+    if "prepare.compression.implement" not in config:
         notes.append("images are not corrected, as there is no `prepare.compression.implement`")
     if "crops.rescale" not in rest:
         notes.append(f"{RULE_TAKEN}: set `crops.rescale` to be sure")
@@ -545,31 +545,31 @@ def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
     return result, notes
 
 
-def _translate_key(key: str, value: Any, given: Mapping[str, Any]) -> tuple[Values, str]:
+def _translate_key(key: str, value: Any, config: Mapping[str, Any]) -> tuple[Values, str]:
     """New keys and values for one of the original's keys, and what happened to it."""
     if key in SPECIAL:
-        return SPECIAL[key](value, given)
+        return SPECIAL[key](value, config)
     if key in RENAMED:
         new = RENAMED[key]
         return {new: value}, "is kept" if new == key else f"is now `{new}`"
     if key in REFUSED:
         if value in HARMLESS[key]:
             return {}, "is ignored: it is always so"
-        return {key: value}, f"cannot be honoured: {REFUSED[key]}"
+        return {key: value}, f"cannot be used: {REFUSED[key]}"
     sections = [why for name, why in IGNORED_SECTIONS.items() if key.startswith(f"{name}.")]
     return {}, f"is ignored: {IGNORED.get(key) or sections[0]}"
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """All values with their dotted paths; lists, empty sections and schedules are values."""
-    found = []
+    leaves = []
     for name, value in values.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and value and path not in WHOLE_VALUES:
-            found += _leaves(value, f"{path}.")
+            leaves += _leaves(value, f"{path}.")
         else:
-            found.append((path, value))
-    return found
+            leaves.append((path, value))
+    return leaves
 
 
 def _get(values: Any, path: str) -> Any:

@@ -32,16 +32,16 @@ def layer_names(names: Sequence[str]) -> dict[str, str | None]:
         Names that differ; None for what is no layer of a network here. Automatic names are
         counted from the file's own first layer of that kind.
     """
-    found: dict[str, str | None] = dict.fromkeys(_NO_WEIGHTS_HERE)
+    renamed: dict[str, str | None] = dict.fromkeys(_NO_WEIGHTS_HERE)
     # DenseNet's ``conv1/conv``: Keras 3 allows no slash in a name, and writes ``conv1_conv``.
-    found |= {name: name.replace("/", "_") for name in names if "/" in name}
+    renamed |= {name: name.replace("/", "_") for name in names if "/" in name}
     if "bn_conv1" in names:
-        found |= {name: _of_keras_resnet(name) for name in names}
+        renamed |= {name: _of_keras_resnet(name) for name in names}
     for kind in _NUMBERED:
         matches = [re.fullmatch(rf"{kind}(?:_(\d+))?", name) for name in names]
         numbers = sorted((int(match[1] or 0), match[0]) for match in matches if match)
-        found |= {name: f"{kind}_{i}" if i else kind for i, (_, name) in enumerate(numbers)}
-    return {name: new for name, new in found.items() if name in names}
+        renamed |= {name: f"{kind}_{i}" if i else kind for i, (_, name) in enumerate(numbers)}
+    return {name: new for name, new in renamed.items() if name in names}
 
 
 def feature_layer(name: str) -> str:

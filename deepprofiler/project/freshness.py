@@ -143,7 +143,12 @@ class Provenance:
         if self.output != now.output:
             return [Difference("output", "output", self.output, now.output)]
         return [
-            *_different("setting", self.settings, _plain(now.settings)),
+            # A setting that decides nothing any more is no difference.
+            *_different(
+                "setting",
+                {name: value for name, value in self.settings.items() if name in now.settings},
+                _plain(now.settings),
+            ),
             *_different("input", self.inputs, now.inputs),
             *(
                 Difference("file", name, state, root / name)
@@ -155,8 +160,7 @@ class Provenance:
 
 def provenance(
     config: Config,
-    output: Decides,
-    *,
+    *outputs: Decides,
     values: Mapping[str, Any] | None = None,
     inputs: Mapping[str, str | None] | None = None,
     files: Mapping[str, FileState] | None = None,
@@ -166,17 +170,18 @@ def provenance(
     Parameters
     ----------
     config : Config
-        Its settings that are tagged with ``output`` are taken.
-    output : Decides
+        Its settings that are tagged with one of ``outputs`` are taken.
+    *outputs : Decides
+        What the output is; the first names it.
     values : mapping, optional
         Values that decide the output beside the configuration, or in place of a key of it: the
         channels of the index for an empty ``dataset.channels``.
     inputs : mapping, optional
     files : mapping, optional
     """
-    settings = deciding(config, output) | dict(values or {})
+    settings = deciding(config, *outputs) | dict(values or {})
     return Provenance(
-        str(output), _plain(settings), dict(inputs or {}), dict(files or {}), versions()
+        str(outputs[0]), _plain(settings), dict(inputs or {}), dict(files or {}), versions()
     )
 
 

@@ -17,11 +17,14 @@ from deepprofiler.config.schema import Train
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.learning import checkpoint, keras_weights
-from deepprofiler.learning.devices import Precision, precision, set_seed
+from deepprofiler.learning.checkpoint import Description
+from deepprofiler.learning.devices import precision, set_seed
 from deepprofiler.learning.extract import feature_function
-from deepprofiler.learning.fit import is_over
 from deepprofiler.learning.keras_weights import fetch
+from deepprofiler.learning.learning_settings import Precision
+from deepprofiler.learning.metrics import stops_early
 from deepprofiler.learning.network import Network, require_network
+from deepprofiler.parameters import Decides, deciding
 from deepprofiler.project import Project
 from deepprofiler.project.freshness import versions
 from deepprofiler.project.outcome import LOG
@@ -87,15 +90,19 @@ def build_network(project: Project, classes: int, compute: Precision = "float32"
     return require_network(found, model.name, shape, classes)
 
 
-def description(project: Project) -> dict[str, Any]:
-    """Give what weights belong to: channels, images, crops and model."""
-    config = project.config
-    return {
-        "channels": list(project.index.channels),
-        "prepare": config.prepare.model_dump(include={"illumination", "compress"}),
-        "crops": config.crops.model_dump(include={"size", "geometry", "rescale", "mask", "resize"}),
-        "model": config.train.model.model_dump(),
-    }
+def description(project: Project, *also: Decides) -> Description:
+    """Describe what weights belong to: channels, and the settings that decide weights.
+
+    Parameters
+    ----------
+    project : Project
+    *also : Decides
+        Settings that decide any of these outputs are added.
+    """
+    settings = deciding(project.config, Decides.WEIGHTS, *also)
+    # In place of the configured channels, which may be left to the index.
+    settings.pop("dataset.channels", None)
+    return Description(channels=project.index.channels, settings=settings)
 
 
 def trained_weights(project: Project, name: str) -> Weights:
@@ -118,15 +125,17 @@ def trained_weights(project: Project, name: str) -> Weights:
     if name == IMAGENET or keras_weights.is_keras2(path):
         return _keras2_weights(project, name, path)
     state = checkpoint.read(path)
-    checkpoint.require(path, state.about, description(project))
-    classes = state.about.get("classes")
-    if not isinstance(classes, list) or not classes:
+    checkpoint.require(path, state.description, description(project))
+    classes = state.description.classes
+    if not classes:
         raise DataError(
             f"{path} does not name its classes; train again, or use another experiment (--exp NAME)"
         )
     network = build_network(project, len(classes))
     checkpoint.load(path, network)
-    seed = state.about.get("seed", project.config.dataset.seed)
+    seed = state.description.seed
+    if seed is None:
+        seed = project.config.dataset.seed
     warning = _unfinished(project, name, state.epoch)
     return _weights(project, network, path.stem, checkpoint.digest(path), seed, warning)
 
@@ -139,7 +148,7 @@ def _keras2_weights(project: Project, name: str, path: Path) -> Weights:
     else:
         found = keras_weights.load(path, network, names=original_layers.layer_names)
     used = {layer.name for layer in network.features(project.config.profile.layers).layers}
-    new = [layer for layer in found.new if layer in used]
+    new = [layer for layer in found.not_loaded if layer in used]
     if new:
         raise DataError(
             f"{path.name} has no weights for {', '.join(new)}, which profile.layers needs"
@@ -179,18 +188,18 @@ def begin_with(project: Project, network: Network) -> str:
         if not keras_weights.is_keras2(path):
             if not path.exists():
                 raise ConfigError(f"train.weights: {path} does not exist; {_CHOICES}")
-            channels = {"channels": list(project.index.channels)}
-            checkpoint.require(path, checkpoint.read(path).about, channels)
+            channels = Description(channels=project.index.channels)
+            checkpoint.require(path, checkpoint.read(path).description, channels)
             checkpoint.load_backbone(path, network)
             return f"training begins with {name} (weights {checkpoint.digest(path)[:12]})"
         found = keras_weights.load(path, network, names=original_layers.layer_names)
-    new = f"; new are {', '.join(found.new)}" if found.new else ""
+    new = f"; not loaded: {', '.join(found.not_loaded)}" if found.not_loaded else ""
     return (
         f"training begins with {found.layers} layers of {name} (weights {found.digest[:12]}){new}"
     )
 
 
-def _load_imagenet(network: Network, project: Project) -> keras_weights.Loaded:
+def _load_imagenet(network: Network, project: Project) -> keras_weights.LoadedWeights:
     if network.pretrained is None:
         model = project.config.train.model.name
         raise ConfigError(f"there are no weights of ImageNet for the model `{model}`; {_CHOICES}")
@@ -205,7 +214,7 @@ def _unfinished(project: Project, name: str, epoch: int) -> str:
         return ""
     state = checkpoint.read(path)
     epochs, stopping = project.config.train.epochs, project.config.train.early_stopping
-    if state.epoch >= epochs or is_over(state.history, stopping.patience if stopping else None):
+    if state.epoch >= epochs or stops_early(state.history, stopping):
         return ""
     best = f"epoch {epoch}, the best of the first {state.epoch} of {epochs}"
     weights = best if name == "best" else f"epoch {epoch} of {epochs}"

@@ -293,9 +293,27 @@ class Project:
             control=dataset.control,
         )
         require_own_locations(index, self.locations_path)
+        if self.config.prepare.illumination or self.config.prepare.compress:
+            self._refuse_own_outputs(index)
         for note in index.notes:
             LOG.info("%s: %s", self.index_path.name, note)
         return index
+
+    def _refuse_own_outputs(self, index: Index) -> None:
+        """Refuse images that ``prepare`` wrote: they are corrected, and would be divided again."""
+        outputs = self.outputs.resolve()
+        for site in index.sites:
+            for channel, (source, _, _) in zip(site.channels, site.sources, strict=True):
+                # Resolving every path of a large screen would take minutes.
+                if self.outputs.name not in source:
+                    continue
+                if (self.images_folder / source).resolve().is_relative_to(outputs):
+                    raise DataError(
+                        f"{index.path.name} line {site.line}: channel {channel} names {source}, "
+                        "which is an output of this project. Its illumination is corrected "
+                        "already: name the original image, or set prepare.illumination and "
+                        "prepare.compress to false"
+                    )
 
     @property
     def workers(self) -> int:

@@ -61,13 +61,9 @@ class SiteReader:
         paths = [self._project.compressed_path(site, position) for position in range(count)]
         return tuple(ImageFile(path, 0, 1) for path in paths)
 
-    def paths(self, site: Site) -> dict[str, Path]:
-        """Give the paths of those files, by the names that provenance knows them by."""
-        return {self._project.name_of(file.path): file.path for file in self.files(site)}
-
     def states(self, site: Site) -> dict[str, FileState]:
-        """Read the state of those files, as far as they exist; see :class:`FileState`."""
-        return states(self.paths(site))
+        """Read the state of those files, as far as they exist, by name."""
+        return states({self._project.name_of(file.path): file.path for file in self.files(site)})
 
     def image(self, site: Site, channel: int | None = None) -> np.ndarray:
         """Read a site.
@@ -100,6 +96,11 @@ class SiteReader:
                 f"{site.plate} is {_size(function)}: run `prepare` again after changing images"
             )
         return illumination.correct(image, function)
+
+
+def image_paths(project: Project, site: Site) -> dict[str, Path]:
+    """Give the paths of a site's image files as the index names them, by name."""
+    return {project.name_of(file.path): file.path for file in site.files}
 
 
 def states(paths: Mapping[str, Path]) -> dict[str, FileState]:

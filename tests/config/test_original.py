@@ -408,7 +408,7 @@ def test_old_names_and_unknown_keys_in_one_message():
     with pytest.raises(ConfigError) as caught:
         config_file.parse(values, "config.json")
     message = str(caught.value)
-    assert message.startswith("config.json: 3 problem(s)")
+    assert message.startswith("config.json: 3 problems")
     assert "trian: unknown key; nearest is `train`" in message
     assert "dataset.metadata.lable_field: unknown key; nearest is" in message
     assert "`dataset.metadata.label_field`" in message

@@ -75,7 +75,7 @@ def test_all_problems_in_one_message(tmp_path):
         "trian: {}\ncrops: {size: big, rescale: minmax}\n"
         "train: {epochs: 0, labels: {}}\nprepare: {percentiles: [5, 1]}\n",
     )
-    assert message.startswith("config.yaml: 6 problem(s)")
+    assert message.startswith("config.yaml: 6 problems")
     for key in ("trian", "crops.size", "crops.rescale", "train.epochs", "train.labels"):
         assert f"  {key}: " in message
     assert "prepare: percentiles must be [lower, upper]" in message
