@@ -11,7 +11,7 @@ import numpy as np
 import scipy.ndimage
 
 from deepprofiler.errors import DataError
-from deepprofiler.files import replacing
+from deepprofiler.files import open_versioned, replacing
 from deepprofiler.imaging.histogram import Histogram
 
 _ROBUST_MINIMUM = 2.0  # percent
@@ -59,7 +59,8 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 FORMAT = "deepprofiler-illumination"
-VERSION = 2
+VERSION = 3
+_ADVICE = "delete it and run `prepare`"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Illumination:
         Whether the 8-bit copies are divided by the function.
     clipped : numpy.ndarray or None
         (C,) share of pixels outside the percentiles in the 8-bit copies; None if none were made.
+    made_from : str
+        What the plate was measured on, as the caller says it; empty in files of version 2.
     """
 
     channels: tuple[str, ...]
@@ -106,6 +109,7 @@ class Illumination:
     percentiles_of: str = "plate"
     corrected: bool = True
     clipped: np.ndarray | None = None
+    made_from: str = ""
 
 
 def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
@@ -152,8 +156,10 @@ def save(path: Path, illumination: Illumination) -> None:
                 continue
             if isinstance(value, np.ndarray):
                 file.create_dataset(name, data=value, compression="lzf", shuffle=True)
-            elif name == "failed":
+            elif name == "made_from":
                 # A dataset, since an attribute holds no more than 64 kB.
+                file.create_dataset(name, data=value, dtype=h5py.string_dtype())
+            elif name == "failed":
                 file.create_dataset(name, (len(value), 2), h5py.string_dtype(), data=value or None)
             elif name in ("channels", "flat"):
                 file.attrs.create(name, value, (len(value),), h5py.string_dtype())
@@ -187,15 +193,11 @@ def load(path: Path, *, images: bool = True) -> Illumination:
         The file does not exist, is damaged, is of another kind or another version, or its
         function is not finite and above 0 everywhere.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist; run `prepare`")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT or file.attrs["version"] != VERSION:
-                raise DataError(
-                    f"{path} is no illumination file that this version can read; delete it and run "
-                    "`prepare`"
-                )
+    versions = range(2, VERSION + 1)
+    with open_versioned(
+        path, FORMAT, versions=versions, advice=_ADVICE, missing="run `prepare`"
+    ) as file:
+        try:
             lower, upper = file.attrs["percentile_ranks"]
             rows = slice(None) if images else slice(0)
             failed = file["failed"].asstr()[:].tolist()
@@ -213,13 +215,14 @@ def load(path: Path, *, images: bool = True) -> Illumination:
                 percentiles_of=str(file.attrs["percentiles_of"]),
                 corrected=bool(file.attrs["corrected"]),
                 clipped=file["clipped"][:] if "clipped" in file else None,
+                made_from=file["made_from"].asstr()[()] if "made_from" in file else "",
             )
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and run `prepare`") from None
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise DataError(f"{path} is damaged ({error}); {_ADVICE}") from None
     try:
         require_usable(found.function)
     except DataError as error:
-        raise DataError(f"{path}: {error}; delete it and run `prepare`") from None
+        raise DataError(f"{path}: {error}; {_ADVICE}") from None
     return found
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
+from deepprofiler.registry import SEGMENTERS
+
 _SMOOTHING = 1.0  # pixels
 # Noise and slow gradients, cut in two by Otsu, differ by less than 3 standard deviations of their
 # darker part; nuclei and background by 4.5 and more in the images of tests/imaging.
@@ -38,6 +40,7 @@ _SMALLEST = 0.4
 _LARGEST = 3.0
 
 
+@SEGMENTERS.register("otsu")
 def segment_nuclei(
     image: np.ndarray,
     *,

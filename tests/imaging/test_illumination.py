@@ -256,11 +256,11 @@ def test_broken_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"P1\.h5: .*above 0"):
         load(path)
     path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"P1\.h5 is damaged"):
+    with pytest.raises(DataError, match=r"P1\.h5 is not a readable HDF5 file"):
         load(path)
     with h5py.File(path, "w") as file:
         file["crops"] = 1
-    with pytest.raises(DataError, match=r"P1\.h5 is no illumination file"):
+    with pytest.raises(DataError, match=r"P1\.h5 is not a file of the format deepprofiler-illumination"):
         load(path)
 
 
