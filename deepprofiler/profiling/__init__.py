@@ -4,11 +4,13 @@ Tables beside matrices in, tables out: nothing here knows of a project, a config
 """
 
 from deepprofiler.profiling.averages import (
+    CellSample,
     WellProfiles,
     cell_count_profiles,
     flag_small_wells,
     group_means,
     group_medians,
+    with_enough_cells,
 )
 from deepprofiler.profiling.chain import Chain, make_chain
 from deepprofiler.profiling.correct import CellCount, WellPosition
@@ -24,6 +26,7 @@ __all__ = [
     "AuthorsTVN",
     "CellCount",
     "CellMoments",
+    "CellSample",
     "Chain",
     "EfaarTVN",
     "Harmony",
@@ -40,4 +43,5 @@ __all__ = [
     "group_means",
     "group_medians",
     "make_chain",
+    "with_enough_cells",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from deepprofiler.columns import FLAG
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.profiles import Profiles
 
@@ -102,6 +103,78 @@ class WellProfiles:
         return Profiles(filled, features, self.names), table
 
 
+class CellSample:
+    """Draws single cells, the same number from every well, while wells are read one by one.
+
+    Where there are more wells than cells to draw, one cell each of randomly chosen wells is drawn.
+
+    Parameters
+    ----------
+    wells : int
+        Number of wells.
+    cells : int
+        Most cells to draw in all.
+    seed : int
+    """
+
+    def __init__(self, wells: int, cells: int, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._per_well = max(1, cells // max(1, wells))
+        self._wells = set(range(wells))
+        if wells > cells:
+            self._wells = set(self._rng.permutation(wells)[:cells].tolist())
+        self._tables: list[pd.DataFrame] = []
+        self._features: list[np.ndarray] = []
+
+    def add(
+        self,
+        well: int,
+        metadata: Mapping[str, Any],
+        cells: pd.DataFrame,
+        features: np.ndarray,
+    ) -> None:
+        """Draw from the cells of one well.
+
+        Parameters
+        ----------
+        well : int
+            Position of the well, from 0; wells must be added in order.
+        metadata : mapping
+            The well's columns of metadata.
+        cells : DataFrame
+            Columns to keep of each of its N cells.
+        features : ndarray, (N, D)
+            Cells with a feature that is not finite are drawn, and then left out.
+        """
+        if well not in self._wells:
+            return
+        rows = np.sort(self._rng.permutation(len(features))[: self._per_well])
+        rows = rows[np.isfinite(features[rows]).all(axis=1)]
+        if not len(rows):
+            return
+        table = pd.DataFrame([metadata] * len(rows))
+        for name, column in cells.items():
+            table[name] = column.to_numpy()[rows]
+        self._tables.append(table)
+        self._features.append(features[rows])
+
+    def finish(self, names: Sequence[str], columns: Sequence[str]) -> Profiles:
+        """Return the sampled cells; the table has no rows where no cell was drawn.
+
+        Parameters
+        ----------
+        names : sequence of str
+            D feature names.
+        columns : sequence of str
+            Columns of metadata of an empty table.
+        """
+        if not self._tables:
+            empty = np.empty((0, len(names)), np.float32)
+            return Profiles(pd.DataFrame(columns=list(columns)), empty, list(names))
+        table = pd.concat(self._tables, ignore_index=True)
+        return Profiles(table, np.concatenate(self._features), list(names))
+
+
 def flag_small_wells(profiles: Profiles, *, count: str, minimum: int, flag: str) -> Profiles:
     """Mark the wells with too few cells, which stay in the output and out of every fit.
 
@@ -117,6 +190,19 @@ def flag_small_wells(profiles: Profiles, *, count: str, minimum: int, flag: str)
         Column that takes True for wells with fewer.
     """
     return profiles.with_column(flag, _counts(profiles, count) < minimum)
+
+
+def with_enough_cells(profiles: Profiles, *, flag: str = FLAG) -> Profiles:
+    """Leave out the wells that are flagged for too few cells.
+
+    Parameters
+    ----------
+    profiles : Profiles
+        One row per well.
+    flag : str
+        Column that :func:`flag_small_wells` added.
+    """
+    return profiles.subset(~profiles.values(flag).astype(bool))
 
 
 def group_means(

@@ -26,7 +26,7 @@ FORMAT = "deepprofiler normalization"
 VERSION = 1
 
 
-def write_steps(path: Path, steps: Sequence[Normalizer]) -> None:
+def write_steps(path: Path, steps: Sequence[Normalizer], made_from: str = "") -> None:
     """Write fitted steps in order; see :meth:`~deepprofiler.profiling.chain.Chain.save`."""
     about, arrays = [], {}
     for position, step in enumerate(steps):
@@ -49,17 +49,24 @@ def write_steps(path: Path, steps: Sequence[Normalizer]) -> None:
                 "facts": facts,
             }
         )
-    text = json.dumps({"format": FORMAT, "version": VERSION, "steps": about}, default=_plain)
+    contents = {"format": FORMAT, "version": VERSION, "made_from": made_from, "steps": about}
+    text = json.dumps(contents, default=_plain)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, chain=np.array(text), **arrays)
 
 
-def read_steps(path: Path) -> list[Normalizer]:
+def read_steps(path: Path) -> tuple[list[Normalizer], str]:
     """Read what :func:`write_steps` wrote.
 
     Parameters
     ----------
     path : Path
+
+    Returns
+    -------
+    steps : list of Normalizer
+    made_from : str
+        Empty where the file does not say it.
 
     Raises
     ------
@@ -75,7 +82,8 @@ def read_steps(path: Path) -> list[Normalizer]:
         found = json.loads(str(arrays.pop("chain")))
         if (found["format"], found["version"]) != (FORMAT, VERSION):
             raise ValueError(f"{found['format']} {found['version']}, not {FORMAT} {VERSION}")
-        return [_step(position, about, arrays) for position, about in enumerate(found["steps"])]
+        steps = [_step(position, about, arrays) for position, about in enumerate(found["steps"])]
+        return steps, str(found.get("made_from", ""))
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} does not hold a normalization: {error}") from None
 
@@ -125,11 +133,14 @@ class Chain:
     Parameters
     ----------
     steps : sequence of Normalizer
-        None at all: profiles stay as they are.
+        Without steps, profiles stay as they are.
+    made_from : str
+        What the chain was fitted on, in any form of the caller's; it is saved with the steps.
     """
 
-    def __init__(self, steps: Sequence[Normalizer]) -> None:
+    def __init__(self, steps: Sequence[Normalizer], made_from: str = "") -> None:
         self.steps = list(steps)
+        self.made_from = made_from
 
     def fit(
         self,
@@ -170,7 +181,7 @@ class Chain:
         DataError
             A step is not fitted.
         """
-        write_steps(Path(path), self.steps)
+        write_steps(Path(path), self.steps, self.made_from)
 
     @classmethod
     def load(cls, path: Path) -> Chain:
@@ -184,7 +195,7 @@ class Chain:
         DataError
             The file is missing, damaged or of another kind.
         """
-        return cls(read_steps(Path(path)))
+        return cls(*read_steps(Path(path)))
 
     @property
     def notes_(self) -> list[str]:

@@ -316,6 +316,9 @@ def _named_cells(well: WellFeatures) -> pd.DataFrame:
 
 def _cell_names(well: WellFeatures) -> list[str]:
     """Name each cell, the same in no two wells."""
+    if not len(well.cells):
+        # Where every site failed, the table has no column of sites.
+        return []
     numbers = well.cells[CELL] if CELL in well.cells else range(len(well.cells))
     place = f"{well.provenance.plate}_{well.provenance.well}"
     return [

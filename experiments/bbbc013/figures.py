@@ -11,8 +11,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from deepprofiler.columns import COUNT
-from deepprofiler.commands.analyze.aggregate import Gathered, gather
-from deepprofiler.evaluation.retrieval import AveragePrecision, mean_average_precision
+from deepprofiler.commands.analyze.aggregate import AggregatedWells, average_wells
+from deepprofiler.evaluation.retrieval import AveragePrecision, Ranking, mean_average_precision
 from deepprofiler.profiling.averages import cell_count_profiles
 from deepprofiler.profiling.chain import make_chain
 from deepprofiler.profiling.profiles import Profiles
@@ -63,18 +63,18 @@ class Figures:
 
     def cell_count(self) -> dict[str, object]:
         """Figures of the number of cells alone."""
-        wells = cell_count_profiles(gather(self.project).wells, count=COUNT)
+        wells = cell_count_profiles(average_wells(self.project).wells, count=COUNT)
         return {"features": "cell count", **_judge(wells, "none")}
 
     def _of_features(self, project: Project, baseline: str | None) -> dict[str, object]:
-        gathered = gather(project, baseline)
+        gathered = average_wells(project, baseline)
         found: dict[str, object] = {"probe, macro accuracy": _probe(project, baseline)}
         for name in NORMALIZATIONS:
             found |= _judge(normalize(project, gathered, name), name)
         return found
 
 
-def normalize(project: Project, gathered: Gathered, name: str) -> Profiles:
+def normalize(project: Project, gathered: AggregatedWells, name: str) -> Profiles:
     """Well profiles under one of the normalizations."""
     wells, steps = gathered.wells, NORMALIZATIONS[name]
     if not steps:
@@ -89,11 +89,10 @@ def retrieval(wells: Profiles) -> AveragePrecision:
     replicate = wells.values("Metadata_Replicate")
     return mean_average_precision(
         wells,
-        label="Metadata_Treatment",
+        Ranking(label="Metadata_Treatment", metric="euclidean"),
         controls=wells.values("Metadata_Control") == "negative",
         queries=replicate == HELD_OUT,
         candidates=replicate != HELD_OUT,
-        metric="euclidean",
     )
 
 

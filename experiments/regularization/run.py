@@ -24,8 +24,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from deepprofiler.commands.analyze.aggregate import gather
-from deepprofiler.commands.analyze.normalize import fit_chain
+from deepprofiler.commands.analyze.aggregate import average_wells
+from deepprofiler.commands.analyze.normalize import Normalization
 from deepprofiler.commands.export_cells import export_cells
 from deepprofiler.commands.locate import locate
 from deepprofiler.commands.profile import profile
@@ -154,7 +154,7 @@ def run_method(root: Path, dataset: str, name: str, seed: int) -> dict[str, obje
 
 def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, object]:
     """The main goal, by the true treatments."""
-    gathered = gather(project, baseline)
+    gathered = average_wells(project, baseline)
     if dataset == "plate":
         from figures import COMPOUNDS, NORMALIZATIONS, dose_correlation, normalize, retrieval
 
@@ -165,7 +165,7 @@ def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, obj
             for compound in COMPOUNDS:
                 found[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
         return found
-    wells = fit_chain(project, gathered.wells, gathered.cells).transform(gathered.wells)
+    wells = Normalization.of(project).fit(gathered.wells, gathered.cells).transform(gathered.wells)
     scores = score(project, wells, name=project.experiment, about="").results
     return {name: scores[name].value for name in ("NSC", "NSCB", "replicate accuracy")}
 

@@ -8,6 +8,7 @@ import pytest
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import (
+    CellSample,
     Profiles,
     WellProfiles,
     cell_count_profiles,
@@ -178,3 +179,37 @@ def test_a_misspelt_weight_is_refused() -> None:
     found = wells(["T"], [""], [3])
     with pytest.raises(ValueError, match="weight='cell'; choose cells or wells"):
         group_means(found, [], count=COUNT, members=MEMBERS, weight="cell")
+
+
+def drawn(wells: int, cells: int) -> Profiles:
+    """A sample of wells of ten cells each, whose one feature tells well and cell."""
+    sample = CellSample(wells, cells, seed=0)
+    for well in range(wells):
+        features = 100.0 * well + np.arange(10.0)[:, None]
+        table = pd.DataFrame({"Metadata_Cell": np.arange(10)})
+        sample.add(well, {"Metadata_Well": str(well)}, table, features)
+    return sample.finish(["a"], ["Metadata_Well", "Metadata_Cell"])
+
+
+@pytest.mark.parametrize(("wells", "cells", "per_well"), [(3, 12, 4), (3, 14, 4), (20, 5, 1)])
+def test_cells_are_sampled_evenly(wells: int, cells: int, per_well: int) -> None:
+    sample = drawn(wells, cells)
+    counts = sample.metadata["Metadata_Well"].value_counts()
+    assert set(counts) == {per_well}
+    assert len(counts) == min(wells, cells)
+    expected = 100 * sample.metadata["Metadata_Well"].astype(int) + sample.metadata["Metadata_Cell"]
+    np.testing.assert_array_equal(sample.features[:, 0], expected)
+    again = drawn(wells, cells)
+    np.testing.assert_array_equal(again.features, sample.features)
+
+
+def test_sampled_cells_are_finite() -> None:
+    sample = CellSample(1, 4, seed=0)
+    features = np.array([[1.0], [np.nan], [np.inf], [2.0]])
+    sample.add(0, {"Metadata_Well": "A01"}, pd.DataFrame({"Metadata_Cell": range(4)}), features)
+    assert sample.finish(["a"], []).metadata["Metadata_Cell"].tolist() == [0, 3]
+    empty = CellSample(1, 4, seed=0)
+    empty.add(0, {"Metadata_Well": "A01"}, pd.DataFrame({"Metadata_Cell": []}), features[:0])
+    profiles = empty.finish(["a"], ["Metadata_Well", "Metadata_Cell"])
+    assert list(profiles.metadata) == ["Metadata_Well", "Metadata_Cell"]
+    assert profiles.features.shape == (0, 1)

@@ -1,35 +1,39 @@
-"""Fit the configured normalization on the wells of a screen, and apply it."""
+"""The step ``normalize``: fit the configured normalizers on the wells of a screen, and apply them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import COUNT, PLATE, WELL, spoken
-from deepprofiler.commands.analyze.aggregate import AGGREGATE, Gathered, with_enough_cells
+from deepprofiler.commands.analyze.aggregate import AggregatedWells
 from deepprofiler.errors import DataError, listing
-from deepprofiler.evaluation.screen import negative_rows, treatments_of, unnamed
+from deepprofiler.evaluation.screen import treatment_profiles, untreated_rows
 from deepprofiler.files import replacing
-from deepprofiler.parameters import Choice
+from deepprofiler.parameters import Choice, Decides
+from deepprofiler.profiling.averages import with_enough_cells
 from deepprofiler.profiling.chain import Chain, make_chain
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
-from deepprofiler.project.outcome import LOG
+from deepprofiler.project.freshness import Provenance, describe, provenance, stored_provenance
+from deepprofiler.project.outcome import LOG, Outcome
 
-_WELLS, _CHAIN = "wells.parquet", "normalization.npz"
-# Control cells of a batch that have a covariance at all.
+_WELLS, _CHAIN, _LEFT_OUT = "wells.parquet", "normalization.npz", "features-left-out.csv"
+# Control cells that a covariance of a batch needs.
 _FEWEST = 2
-# Share of the squared length of all treated wells, in one of their features, that is said.
-_RULES = 0.5
+# Share of the squared length of all treated wells above which one feature is worth a warning.
+_DOMINANT = 0.5
 
 
 @dataclass(frozen=True)
-class Normalized:
-    """Well profiles and what normalized them.
+class NormalizedWells:
+    """Normalized profiles of wells, and what normalized them.
 
     Attributes
     ----------
@@ -42,49 +46,146 @@ class Normalized:
     wells: Profiles
     chain: Chain
 
-    def before(self, gathered: Gathered) -> Profiles:
+    def before(self, aggregated: AggregatedWells) -> Profiles:
         """Return the same wells as they were aggregated."""
         keys = [PLATE, WELL]
         kept = pd.MultiIndex.from_frame(self.wells.metadata[keys])
-        return gathered.wells.subset(
-            pd.MultiIndex.from_frame(gathered.wells.metadata[keys]).isin(kept)
+        return aggregated.wells.subset(
+            pd.MultiIndex.from_frame(aggregated.wells.metadata[keys]).isin(kept)
         )
 
 
-def configured_steps(project: Project, wells: Profiles) -> tuple[Choice, ...]:
-    """Name the steps of ``analyze.normalize``; by default TVN where all batches have controls."""
-    steps = project.config.analyze.normalize
-    if steps is not None:
-        return steps
-    chosen = ["standardize"] if without_controls(project, wells) else ["standardize", "tvn"]
-    return tuple(Choice(name=name) for name in chosen)
+@dataclass(frozen=True)
+class Normalization:
+    """How the wells of a screen are normalized.
+
+    Attributes
+    ----------
+    steps : tuple of Choice or None
+        Configured normalizers; None: standardize, then TVN where all batches have controls.
+    batch : str
+        Column of metadata that plays the batch.
+    control : str or None
+        Column that tells controls, where there is one.
+    negative : str
+        Its value for negative controls.
+    min_cells : int
+        Wells with fewer take part in no fit.
+    seed : int
+        Of normalizers that draw at random.
+    """
+
+    steps: tuple[Choice, ...] | None
+    batch: str
+    control: str | None
+    negative: str
+    min_cells: int
+    seed: int
+
+    @classmethod
+    def of(cls, project: Project) -> Normalization:
+        """Read all of it from configuration and index."""
+        settings, index = project.config.analyze, project.index
+        return cls(
+            steps=settings.normalize,
+            batch=index.roles["batch"],
+            control=index.roles.get("control"),
+            negative=index.control,
+            min_cells=settings.min_cells,
+            seed=project.config.dataset.seed,
+        )
+
+    def chain(self, steps: tuple[Choice, ...]) -> Chain:
+        """Build a chain that is not fitted.
+
+        Raises
+        ------
+        ConfigError
+            A step or a parameter does not exist, or a value cannot be used.
+        """
+        return make_chain(
+            [(step.name, step.params) for step in steps],
+            plate=PLATE,
+            batch=self.batch,
+            well=WELL,
+            count=COUNT,
+            seed=self.seed,
+        )
+
+    def controls(self, wells: Profiles) -> np.ndarray:
+        """Tell which wells are negative controls, (n,) bool."""
+        if self.control is None:
+            return np.zeros(len(wells), bool)
+        return wells.values(self.control) == self.negative
+
+    def batches_without_controls(self, wells: Profiles) -> list[str]:
+        """Name the batches with too few control cells for TVN, in wells with enough cells."""
+        usable = with_enough_cells(wells)
+        cells = np.where(self.controls(usable), usable.values(COUNT), 0)
+        return [
+            str(batch) or "(blank)"
+            for (batch,), rows in usable.groups([self.batch])
+            if cells[rows].sum() < _FEWEST
+        ]
+
+    def steps_for(self, wells: Profiles) -> tuple[Choice, ...]:
+        """Give the configured steps, or those that are chosen by default for these wells."""
+        if self.steps is not None:
+            return self.steps
+        lacking = self.batches_without_controls(wells)
+        return tuple(map(_named, ["standardize"] if lacking else ["standardize", "tvn"]))
+
+    def fit(
+        self,
+        wells: Profiles,
+        cells: CellMoments | None,
+        steps: tuple[Choice, ...] | None = None,
+    ) -> Chain:
+        """Fit on the wells with enough cells and the controls.
+
+        Parameters
+        ----------
+        wells : Profiles
+            As aggregated.
+        cells : CellMoments or None
+            Moments of the controls' cells; without them, every step is fitted on wells.
+        steps : tuple of Choice, optional
+            In place of :meth:`steps_for` these wells.
+
+        Raises
+        ------
+        ConfigError
+            A step or a parameter does not exist.
+        DataError
+            No well has enough cells, or a step cannot be fitted.
+        """
+        usable = with_enough_cells(wells)
+        if not len(usable):
+            raise DataError(f"no well has analyze.min_cells = {self.min_cells} cells; lower it")
+        chain = self.chain(self.steps_for(wells) if steps is None else steps)
+        return chain.fit(usable, controls=self.controls(usable), cells=cells)
 
 
-def without_controls(project: Project, wells: Profiles) -> list[str]:
-    """Name the batches with too few control cells for TVN, in wells with enough cells."""
-    usable = with_enough_cells(wells)
-    cells = np.where(negative_rows(project.index, usable), usable.values(COUNT), 0)
-    batches = usable.groups([project.index.roles["batch"]])
-    return [str(batch) or "(blank)" for (batch,), rows in batches if cells[rows].sum() < _FEWEST]
+def _named(name: str) -> Choice:
+    return Choice(name=name)
 
 
-def fit_chain(
-    project: Project,
-    wells: Profiles,
-    cells: CellMoments | None,
-    steps: tuple[Choice, ...] | None = None,
-) -> Chain:
-    """Fit a normalization on the wells with enough cells and the controls.
+def normalize_wells(
+    project: Project, aggregated: AggregatedWells, outcome: Outcome, *, again: bool = False
+) -> NormalizedWells:
+    """Normalize the wells of one layer, or read the profiles on disk if they are current.
+
+    Treatment profiles are always written again, since other settings decide them.
 
     Parameters
     ----------
     project : Project
-    wells : Profiles
-        As aggregated; those with too few cells take no part.
-    cells : CellMoments or None
-        Moments of the controls' cells; without them all is fitted on wells.
-    steps : tuple of Choice, optional
-        In place of the configured ones.
+    aggregated : AggregatedWells
+        Of one layer.
+    outcome : Outcome
+        Takes what was written, and notes on wells that cannot be normalized.
+    again : bool
+        Normalize in any case.
 
     Raises
     ------
@@ -93,106 +194,78 @@ def fit_chain(
     DataError
         No well has enough cells, or a step cannot be fitted.
     """
-    usable = with_enough_cells(wells)
-    if not len(usable):
-        raise DataError(
-            f"no well has analyze.min_cells = {project.config.analyze.min_cells} cells; lower it"
+    normalization, folder = Normalization.of(project), project.profiles_folder
+    made_from = _made_from(project, normalization, aggregated)
+    normalized = None if again else _read_if_current(folder, made_from, project.root)
+    if normalized is None:
+        normalized = _fit_and_apply(normalization, aggregated)
+        normalized.chain.made_from = made_from.to_json()
+        _write(folder, normalized)
+        outcome.wrote.append(f"{len(normalized.wells)} normalized wells to {folder}")
+    _write_treatments(project, normalized.wells)
+    if project.index.has("treatment"):
+        blank = int(untreated_rows(normalized.wells, project.index.roles).sum())
+        if blank:
+            outcome.notes.append(
+                f"{blank} well(s) with a blank treatment are in no treatment's profile"
+            )
+    if left_out := len(aggregated.wells) - len(normalized.wells):
+        outcome.notes.append(
+            f"{left_out} well(s) cannot be normalized, and are only in wells-unnormalized.parquet: "
+            f"they have fewer than {normalization.min_cells} cells, and no well of their plate or "
+            "batch has more, or a step knows only the wells of its fit"
         )
-    steps = configured_steps(project, wells) if steps is None else steps
-    controls = negative_rows(project.index, usable)
-    return _chain(project, steps).fit(usable, controls=controls, cells=cells)
+    return normalized
 
 
-def normalize(project: Project, gathered: Gathered) -> Normalized:
-    """Fit on the wells of one layer, transform all that can be, and write what came of it."""
-    chain = fit_chain(project, gathered.wells, gathered.cells)
-    by_default = project.config.analyze.normalize is None
-    if by_default and (lacking := without_controls(project, gathered.wells)):
-        LOG.warning(
-            "profiles are standardized only: TVN needs negative controls (`%s` in the control "
-            "column) in every batch, in wells with enough cells; without them: %s",
-            project.index.control,
-            f"{spoken(project.index.roles['batch'])} {listing(lacking, 5)}",
-        )
-    for note in chain.notes_:
-        LOG.info("%s", note)
-    wells = chain.transform(gathered.wells.subset(chain.covers(gathered.wells)))
-    _warn_of_one_feature(project, wells)
-    # Gone while the wells are replaced: they are what it would make of the averages.
-    project.profiles_path(_CHAIN).unlink(missing_ok=True)
-    left_out = pd.DataFrame(chain.left_out_.items(), columns=["feature", "reason"])
-    with replacing(project.profiles_path("features-left-out.csv")) as temporary:
-        left_out.to_csv(temporary, index=False)
-    wells.write(project.profiles_path(_WELLS))
-    chain.save(project.profiles_path(_CHAIN))
-    return Normalized(wells, chain)
-
-
-def check_steps(project: Project) -> None:
-    """Refuse ``analyze.normalize`` before anything is computed, if it cannot be used.
-
-    Raises
-    ------
-    ConfigError
-        A step or a parameter does not exist, or a value cannot be used.
-    """
-    _chain(project, project.config.analyze.normalize or ())
-
-
-def write_treatments(project: Project, wells: Profiles) -> None:
-    """Average normalized wells with enough cells to treatments, where the index names these."""
-    path = project.profiles_path("treatments.parquet")
-    usable = with_enough_cells(wells)
-    if not project.index.has("treatment") or unnamed(project.index, usable).all():
-        path.unlink(missing_ok=True)
-        return
-    treatments_of(usable, project.index, project.config.analyze).write(path)
-
-
-def read_normalized(project: Project, gathered: Gathered) -> tuple[Normalized | None, str]:
-    """Read what :func:`normalize` wrote, if it is what would be written now.
-
-    Returns
-    -------
-    Normalized or None
-    str
-        Where it is None, why: nothing there, newer averages, or other steps.
-    """
-    path = project.profiles_path(_CHAIN)
-    if not path.exists():
-        return None, "wells are not normalized yet"
-    made = path.stat().st_mtime_ns
-    if project.profiles_path(AGGREGATE).stat().st_mtime_ns > made:
-        return None, "there are newer averages of wells than normalized ones"
-    try:
-        wells, chain = Profiles.read(project.profiles_path(_WELLS)), Chain.load(path)
-    except DataError as error:
-        return None, f"normalized wells cannot be read ({error})"
-    expected = _chain(project, configured_steps(project, gathered.wells))
-    fitted_on = chain.steps[0].names_in_ if chain.steps else wells.names
-    if _said(chain) != _said(expected) or fitted_on != gathered.wells.names:
-        return None, "wells were normalized with other settings"
-    return Normalized(wells, chain), ""
-
-
-def _chain(project: Project, steps: tuple[Choice, ...]) -> Chain:
-    return make_chain(
-        [(step.name, step.params) for step in steps],
-        plate=PLATE,
-        batch=project.index.roles["batch"],
-        well=WELL,
-        count=COUNT,
-        seed=project.config.dataset.seed,
+def _made_from(
+    project: Project, normalization: Normalization, aggregated: AggregatedWells
+) -> Provenance:
+    """Say what the normalized wells are made from."""
+    (layer,) = aggregated.layers
+    steps = normalization.chain(normalization.steps_for(aggregated.wells)).steps
+    values: dict[str, Any] = {
+        "analyze.layer": layer,
+        "analyze.normalize": [step.name for step in steps],
+    }
+    for position, step in enumerate(steps):
+        parameters = json.loads(json.dumps(step.params(), default=_plain))
+        place = f"analyze.normalize[{position}] {step.name}"
+        values |= {f"{place}.{name}": value for name, value in parameters.items()}
+    return provenance(
+        project.config,
+        Decides.NORMALIZED,
+        values=values,
+        inputs={"averages of wells": aggregated.made_from.digest},
     )
 
 
-def _warn_of_one_feature(project: Project, wells: Profiles) -> None:
-    """Tell where one feature rules all similarities, such as one that controls hardly vary in."""
+def _fit_and_apply(normalization: Normalization, aggregated: AggregatedWells) -> NormalizedWells:
+    """Fit on the wells of one layer, and transform all that can be transformed."""
+    wells = aggregated.wells
+    chain = normalization.fit(wells, aggregated.cells)
+    lacking = normalization.batches_without_controls(wells)
+    if normalization.steps is None and lacking:
+        LOG.warning(
+            "profiles are standardized only: TVN needs negative controls (`%s` in the control "
+            "column) in every batch, in wells with enough cells; without them: %s",
+            normalization.negative,
+            f"{spoken(normalization.batch)} {listing(lacking, 5)}",
+        )
+    for note in chain.notes_:
+        LOG.info("%s", note)
+    normalized = chain.transform(wells.subset(chain.covers(wells)))
+    _warn_of_dominant_feature(normalization, normalized)
+    return NormalizedWells(normalized, chain)
+
+
+def _warn_of_dominant_feature(normalization: Normalization, wells: Profiles) -> None:
+    """Warn where one feature decides all similarities, such as one that controls hardly vary in."""
     treated = with_enough_cells(wells)
-    squares = treated.features[~negative_rows(project.index, treated)] ** 2
+    squares = treated.features[~normalization.controls(treated)] ** 2
     if len(squares) and squares.shape[1] > 2 and squares.any():
         share = squares.sum(axis=0) / squares.sum()
-        if share.max() > _RULES:
+        if share.max() > _DOMINANT:
             LOG.warning(
                 "%s makes up %.0f %% of the length of the normalized profiles: their similarities "
                 "say little of the %d other features; look for a feature that hardly varies among "
@@ -203,10 +276,50 @@ def _warn_of_one_feature(project: Project, wells: Profiles) -> None:
             )
 
 
-def _said(chain: Chain) -> str:
-    """Names and parameters of all steps, as text that a file keeps."""
-    return json.dumps([[step.name, step.params()] for step in chain.steps], default=_plain)
+def _write(folder: Path, normalized: NormalizedWells) -> None:
+    """Write wells, left out features and the fitted steps."""
+    # Removed first and written last: it stands for the wells that it would make of the averages.
+    (folder / _CHAIN).unlink(missing_ok=True)
+    left_out = pd.DataFrame(normalized.chain.left_out_.items(), columns=["feature", "reason"])
+    with replacing(folder / _LEFT_OUT) as temporary:
+        left_out.to_csv(temporary, index=False)
+    normalized.wells.write(folder / _WELLS)
+    normalized.chain.save(folder / _CHAIN)
 
 
-def _plain(value: object) -> object:
+def _read_if_current(folder: Path, made_from: Provenance, root: Path) -> NormalizedWells | None:
+    """Read normalized wells; None where they are to be made again, which is logged."""
+    if not (folder / _CHAIN).exists():
+        LOG.info("wells are not normalized yet: normalizing first")
+        return None
+    try:
+        wells, chain = Profiles.read(folder / _WELLS), Chain.load(folder / _CHAIN)
+    except DataError as error:
+        LOG.info("normalizing first: normalized wells cannot be read (%s)", error)
+        return None
+    stored = stored_provenance(chain.made_from)
+    if stored is None:
+        LOG.info("normalizing first: %s was written by an earlier release", folder / _CHAIN)
+        return None
+    if differences := stored.differences(made_from, root):
+        LOG.info("normalizing first: %s", describe(differences))
+        return None
+    return NormalizedWells(wells, chain)
+
+
+def _write_treatments(project: Project, wells: Profiles) -> None:
+    """Average normalized wells with enough cells to treatments, where the index names these."""
+    path = project.profiles_path("treatments.parquet")
+    usable = with_enough_cells(wells)
+    if not project.index.has("treatment") or untreated_rows(usable, project.index.roles).all():
+        path.unlink(missing_ok=True)
+        return
+    settings = project.config.analyze
+    treatment_profiles(
+        usable, project.index.roles, aggregate=settings.aggregate, weight=settings.weight
+    ).write(path)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold in place of a value of NumPy."""
     return value.item() if isinstance(value, np.generic) else str(value)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from deepprofiler.columns import PLATE, WELL
-from deepprofiler.commands.analyze.normalize import check_steps
+from deepprofiler.commands.analyze.normalize import Normalization
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.evaluation.evaluations import choose
 from deepprofiler.imaging.object_features import CP_MEASURE, require_cp_measure
 from deepprofiler.profiling.join import join
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
+from deepprofiler.registry import EVALUATIONS, NORMALIZERS
 from deepprofiler.report.embedding import require_umap
 
 
@@ -38,7 +39,8 @@ def require_analysis(project: Project, *, report: bool) -> list[str]:
         The table of classical features cannot be read, has no plate and well, or no well of ours.
     """
     settings = project.config.analyze
-    check_steps(project)
+    project.load_plugins(NORMALIZERS, EVALUATIONS)
+    Normalization.of(project).chain(settings.normalize or ())
     choose(settings.evaluate or ())
     if report and settings.embedding == "umap":
         require_umap()

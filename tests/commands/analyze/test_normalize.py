@@ -10,7 +10,7 @@ from base_project import BaseProject
 from made_features import write_cells
 
 from deepprofiler.commands.analyze import analyze
-from deepprofiler.commands.analyze.aggregate import gather
+from deepprofiler.commands.analyze.aggregate import average_wells
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.project import Project
@@ -40,7 +40,7 @@ def profiled(root: Path, **settings: object) -> dict[tuple[str, str], np.ndarray
 @pytest.mark.parametrize("statistic", ["mean", "median", "site-medians"])
 def test_a_wells_profile_is_what_the_config_says(tmp_path: Path, statistic: str) -> None:
     features = profiled(tmp_path, aggregate=statistic)
-    wells = gather(Project(tmp_path, cores=1)).wells
+    wells = average_wells(Project(tmp_path, cores=1)).wells
     for row, key in enumerate(
         wells.metadata[["Metadata_Plate", "Metadata_Well"]].itertuples(index=False, name=None)
     ):

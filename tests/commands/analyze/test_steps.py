@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,17 +12,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from command import command
 from made_features import MadeFeatures
 
-from deepprofiler.columns import FLAG
+from deepprofiler.columns import CELL, FLAG, SITE
 from deepprofiler.commands.analyze import analyze
-from deepprofiler.commands.analyze.aggregate import gather, read_aggregated, write_aggregated
+from deepprofiler.commands.analyze.aggregate import aggregate_wells, average_wells
 from deepprofiler.commands.check import check
 from deepprofiler.commands.run import run
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, PluginError
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.profiling.chain import make_chain
+from deepprofiler.project.outcome import Outcome
 from deepprofiler.project.well_file import read_well, write_well
 
 LAYERS = {"conv4a": 5, "pool5": 3}
@@ -94,30 +97,70 @@ def test_what_is_missing_is_made_first(made: MadeFeatures) -> None:
     assert files(made) == AGGREGATE | NORMALIZE | EVALUATE
 
 
-def test_what_was_made_otherwise_is_made_anew(made: MadeFeatures) -> None:
+def test_outdated_results_are_made_again(made: MadeFeatures) -> None:
     made.write_config(evaluate=["nsc"])
     steps(made, "normalize, evaluate")
     made.write_config(evaluate=["nsc"], normalize=["standardize"])
     text = steps(made, "evaluate")
     assert "aggregating" not in text
-    assert "wells were normalized with other settings: normalizing first" in text
+    assert (
+        "normalizing first: analyze.normalize was ['standardize', 'tvn'] and is ['standardize']"
+        in text
+    )
+    made.write_config(
+        evaluate=["nsc"], normalize=[{"name": "standardize", "params": {"per": "screen"}}]
+    )
+    assert "analyze.normalize[0] standardize.per was auto and is screen" in steps(made, "evaluate")
     made.write_config(evaluate=["nsc"], normalize=["standardize"], layer="pool5")
-    assert "wells were normalized with other settings" in steps(made, "evaluate")
+    assert "analyze.layer was conv4a and is pool5" in steps(made, "evaluate")
     made.write_config(
         evaluate=["nsc"], normalize=["standardize"], layer="pool5", aggregate="median"
     )
     text = steps(made, "evaluate")
-    assert "wells were aggregated with other settings: aggregating first" in text
-    assert "newer averages of wells than normalized ones: normalizing first" in text
+    assert "aggregating first: analyze.aggregate was mean and is median" in text
+    assert "normalizing first: averages of wells changed" in text
     made.write_index([row | {"Metadata_Mechanism": "m"} for row in made.rows])
-    assert "the index changed after wells were aggregated" in steps(made, "evaluate")
-    # As a copy does that keeps the times of files.
-    path = made.project.well_path("P1", "A01")
-    time = path.stat().st_mtime_ns - 10**12
-    os.utime(path, ns=(time, time))
-    assert "the features changed after wells were aggregated" in steps(made, "evaluate")
+    assert "aggregating first: metadata of the wells changed" in steps(made, "evaluate")
     made.write_features(digest="1")
-    assert "the features changed after wells were aggregated" in steps(made, "evaluate")
+    assert "aggregating first: 32 well files changed" in steps(made, "evaluate")
+    assert "first" not in steps(made, "evaluate")
+
+
+def test_another_time_of_a_well_file_is_no_change(made: MadeFeatures) -> None:
+    """As after a copy of the project; new contents are a change, even with the old time."""
+    steps(made, "normalize")
+    path = made.project.well_path("P1", "A01")
+    written = path.stat().st_mtime_ns
+    os.utime(path, ns=(written - 10**12, written - 10**12))
+    assert "first" not in steps(made, "evaluate")
+    well = read_well(path)
+    well.features[0, 0] += 1
+    write_well(path, well)
+    text = steps(made, "evaluate")
+    assert "aggregating first: 1 well file changed" in text
+    assert "normalizing first: averages of wells changed" in text
+
+
+def test_the_same_averages_are_not_normalized_again(made: MadeFeatures) -> None:
+    steps(made, "normalize")
+    assert "first" not in steps(made, "aggregate")
+    assert "first" not in steps(made, "evaluate")
+
+
+def test_columns_of_the_roles_decide_the_averages(made: MadeFeatures) -> None:
+    rows = [row | {"Metadata_Week": row["Metadata_Plate"]} for row in made.rows]
+    made.write_index(rows)
+    steps(made, "normalize")
+    path = made.root / "inputs/config/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["dataset"]["columns"] = {"batch": "Week"}
+    path.write_text(yaml.safe_dump(config))
+    text = steps(made, "evaluate")
+    assert "dataset.columns.batch was Metadata_Plate and is Metadata_Week" in text
+
+
+def test_damaged_results_are_made_again(made: MadeFeatures) -> None:
+    steps(made, "normalize")
     made.project.profiles_path("wells.parquet").unlink()
     assert "normalized wells cannot be read" in steps(made, "evaluate")
     path = made.project.profiles_path("aggregate.npz")
@@ -125,8 +168,58 @@ def test_what_was_made_otherwise_is_made_anew(made: MadeFeatures) -> None:
     for damaged in (whole[:100], b""):
         path.write_bytes(damaged)
         assert "the averages of wells cannot be read" in steps(made, "evaluate")
-    text = steps(made, "evaluate")
-    assert "first" not in text
+    assert "first" not in steps(made, "evaluate")
+
+
+def write_version_2(made: MadeFeatures) -> None:
+    """Write ``aggregate.npz`` in the form of the release before."""
+    path = made.project.profiles_path("aggregate.npz")
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    header = json.loads(str(arrays.pop("about")))
+    features = json.loads(header.pop("features"))
+    for name in ("trained", "made_from"):
+        del features[name]
+    made_from = json.loads(header.pop("made_from"))
+    settings, states = made_from["settings"], made_from["files"].values()
+    header |= {
+        "version": 2,
+        "origin": json.dumps(features | {"inputs": "", "versions": {}}),
+        "sites": made_from["inputs"]["sites of the index"],
+        "settings": {
+            "aggregate": settings["analyze.aggregate"],
+            "min_cells": settings["analyze.min_cells"],
+            "seed": settings["dataset.seed"],
+            "crops": {"size": 64, "rescale": "min-max"},
+            "batch": settings["dataset.columns.batch"],
+            "control": [settings["dataset.columns.control"], settings["dataset.control"]],
+        },
+    }
+    files = np.array([state[:2] for state in states], np.int64)
+    np.savez(path, allow_pickle=False, about=np.array(json.dumps(header)), files=files, **arrays)
+
+
+def test_averages_of_the_release_before_are_read(made: MadeFeatures) -> None:
+    steps(made, "aggregate")
+    first = aggregate_wells(made.project, Outcome("analyze"))
+    write_version_2(made)
+    outcome = Outcome("analyze")
+    again = aggregate_wells(made.project, outcome)
+    assert outcome.wrote == []
+    np.testing.assert_array_equal(again.wells.features, first.wells.features)
+    assert again.provenance == first.provenance
+    made.write_config(aggregate="median")
+    text = steps(made, "normalize")
+    assert "aggregating first: analyze.aggregate was mean and is median" in text
+    made.write_config()
+    steps(made, "aggregate")
+    write_version_2(made)
+    made.write_features(digest="1")
+    assert "aggregating first: 32 well files changed" in steps(made, "normalize")
+    steps(made, "aggregate")
+    write_version_2(made)
+    shutil.rmtree(made.project.features_folder())
+    assert "first" not in steps(made, "normalize")
 
 
 def test_steps_that_do_not_exist_are_refused(made: MadeFeatures) -> None:
@@ -141,12 +234,14 @@ def test_steps_that_do_not_exist_are_refused(made: MadeFeatures) -> None:
 
 def test_all_that_was_gathered_is_kept(made: MadeFeatures) -> None:
     project = made.project
-    first = gather(project)
-    write_aggregated(project, first)
-    again, why = read_aggregated(project)
-    assert why == ""
-    assert again is not None
-    assert again.origin == first.origin
+    first = average_wells(project)
+    outcome = Outcome("analyze")
+    assert aggregate_wells(project, outcome).made_from.files
+    shutil.rmtree(project.features_folder())
+    again = aggregate_wells(project, outcome)
+    assert len(outcome.wrote) == 1
+    assert again.provenance == first.provenance
+    assert again.made_from.settings == first.made_from.settings
     assert (again.failed_sites, again.not_finite) == (first.failed_sites, first.not_finite)
     pd.testing.assert_frame_equal(again.counts, first.counts)
     for ours, theirs in ((again.wells, first.wells), (again.sample, first.sample)):
@@ -168,12 +263,12 @@ def test_a_screen_of_many_wells_gives_no_more_cells(
     made: MadeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deepprofiler.commands.analyze.aggregate.SAMPLED_CELLS", 20)
-    sample = gather(made.project).sample
+    sample = average_wells(made.project).sample
     assert len(sample) == 20
     wells = sample.metadata[["Metadata_Plate", "Metadata_Well"]]
     assert not wells.duplicated().any()
     monkeypatch.setattr("deepprofiler.commands.analyze.aggregate.SAMPLED_CELLS", 70)
-    assert len(gather(made.project).sample) == 64
+    assert len(average_wells(made.project).sample) == 64
 
 
 def test_a_control_well_without_enough_finite_cells_is_in_no_moments(made: MadeFeatures) -> None:
@@ -181,7 +276,7 @@ def test_a_control_well_without_enough_finite_cells_is_in_no_moments(made: MadeF
     well = read_well(path)
     well.features[2:, 0] = np.nan
     write_well(path, well)
-    gathered = gather(made.project)
+    gathered = average_wells(made.project)
     assert gathered.not_finite == len(well.features) - 2
     assert gathered.wells.values(FLAG).sum() == 1
     for moments in gathered.controls.values():
@@ -198,7 +293,7 @@ def test_the_report_alone(made: MadeFeatures, monkeypatch: pytest.MonkeyPatch) -
     steps(made, "normalize")
     before = Profiles.read(made.project.profiles_path("wells.parquet"))
     text = steps(made, "report")
-    assert "the report needs an evaluation: evaluating first" in text
+    assert "the report needs scores: evaluating first" in text
     assert "normalizing" not in text
     assert f"next: open {made.project.report_path}" in text
     ((_, gathered, done, *_),) = drawn
@@ -232,17 +327,17 @@ def test_features_of_other_crops_are_refused(made: MadeFeatures) -> None:
     path = made.project.well_path("P2", "A03")
     well = read_well(path)
     for change, said in (
-        ({"crop_size": 96}, "A03.h5 was made of crops of 96 pixels"),
+        ({"crop_size": 96}, "A03.h5 was made from crops of 96 pixels"),
         ({"rescale": "none"}, "rescaled by none"),
-        ({"channels": ("ER",)}, "channels ER; plate P1 well A01 of .* channels DNA"),
+        ({"channels": ("ER",)}, "channels ER; plate P1 well A01 from .* channels DNA"),
     ):
-        write_well(path, replace(well, origin=replace(well.origin, **change)))
+        write_well(path, replace(well, provenance=replace(well.provenance, **change)))
         with pytest.raises(DataError, match=said):
             analyze(made.project)
     write_well(path, well)
     config = made.root / "inputs/config/config.yaml"
     config.write_text(config.read_text().replace("size: 64", "size: 96"))
-    with pytest.raises(DataError, match=r"were made of crops of 64 .* asks for crops of 96"):
+    with pytest.raises(DataError, match=r"were made from crops of 64 .* asks for crops of 96"):
         analyze(made.project)
 
 
@@ -255,12 +350,12 @@ def test_sites_that_left_the_index_take_no_part(made: MadeFeatures) -> None:
     ]
     made.write_index(gone)
     text = steps(made, "evaluate")
-    assert "the index changed after wells were aggregated" in text
-    assert "cells of 1 site(s) that the index does not have took no part" in text
+    assert "aggregating first: sites of the index changed" in text
+    assert "left out the cells of 1 site(s) that are not in the index" in text
     wells = Profiles.read(made.project.profiles_path("wells-unnormalized.parquet"))
     assert wells.values("Metadata_Cell_Count")[:3].tolist() == [20, 10, 20]
     cells = read_well(made.project.well_path("P1", "A02"))
-    own = cells.features[(cells.cells["site"] == "1").to_numpy()]
+    own = cells.features[(cells.cells[SITE] == "1").to_numpy()]
     np.testing.assert_allclose(wells.features[1], own.mean(axis=0), rtol=1e-6)
     sample = Profiles.read(made.project.profiles_path("cells.parquet")).metadata
     assert set(sample.loc[sample["Metadata_Well"] == "A02", "Metadata_Site"]) >= {"1"}
@@ -339,13 +434,25 @@ def test_one_feature_that_rules_is_told(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"normalize": ["tvnn"]}, "no normalizer tvnn; nearest is `tvn`"),
-        ({"normalize": [{"name": "harmony", "params": {"batch": None}}]}, "harmony: batch: input"),
+        ({"normalize": ["tvnn"]}, "no normalizer `tvnn`; nearest is `tvn`"),
+        (
+            {"normalize": [{"name": "harmony", "params": {"batch": None}}]},
+            "harmony` has no parameter `batch`",
+        ),
         ({"normalize": [{"name": "harmony", "params": {"clusters": 2.5}}]}, "clusters: .* 2.5"),
-        ({"normalize": [{"name": "tvn", "params": {"batch": ["a"]}}]}, r"tvn: batch: .*\['a'\]"),
-        ({"normalize": [{"name": "cell-count", "params": {"count": None}}]}, "cell-count: count"),
-        ({"normalize": [{"name": "well-position", "params": {"well": 3}}]}, "well: .*found 3"),
-        ({"evaluate": [{"name": "k-nn", "params": {"k": 2.5}}]}, "k-nn: k: .*found 2.5"),
+        (
+            {"normalize": [{"name": "tvn", "params": {"batch": ["a"]}}]},
+            "`tvn` has no parameter `batch`",
+        ),
+        (
+            {"normalize": [{"name": "cell-count", "params": {"count": None}}]},
+            "`cell-count` has no parameter `count`",
+        ),
+        (
+            {"normalize": [{"name": "well-position", "params": {"well": 3}}]},
+            "has no parameter `well`",
+        ),
+        ({"evaluate": [{"name": "k-nn", "params": {"k": 2.5}}]}, "k-nn`: k: .*found 2.5"),
         ({"evaluate": [{"name": "precision-recall", "params": {"k": "x"}}]}, "k: .*found 'x'"),
     ],
 )
@@ -354,7 +461,7 @@ def test_wrong_values_are_refused_before_anything_is_done(
 ) -> None:
     made.write_config(**settings)
     for stage in (analyze, run):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(PluginError, match=message):
             stage(made.project)
     assert not made.project.profiles_folder.exists()
     text = "\n".join(check(made.project).lines())
@@ -370,7 +477,7 @@ def test_a_well_without_cells_has_no_sites(made: MadeFeatures) -> None:
     """As `profile` writes it where every site failed."""
     path = made.project.well_path("P1", "A02")
     well = read_well(path)
-    empty = pd.DataFrame({"cell": np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})
+    empty = pd.DataFrame({CELL: np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})
     write_well(path, replace(well, features=well.features[:0], cells=empty))
     text = steps(made, "evaluate")
     assert "1 well(s) without cells are in counts.csv only" in text
@@ -393,7 +500,7 @@ def test_an_evaluation_with_two_sets_of_parameters(made: MadeFeatures) -> None:
         "replicate accuracy (exclude: plate)",
     ]
     made.write_config(evaluate=[other, other])
-    with pytest.raises(ConfigError, match="replicate-accuracy is there twice"):
+    with pytest.raises(ConfigError, match="replicate-accuracy is listed twice"):
         analyze(made.project)
 
 
