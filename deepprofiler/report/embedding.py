@@ -1,4 +1,4 @@
-"""Two dimensions for the eye: t-SNE or UMAP of profiles or of single cells."""
+"""Embeddings in two dimensions: t-SNE or UMAP of profiles or of single cells."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Embedding:
     points : ndarray
         (n, 2) float32, arbitrary units.
     method : str
-        ``t-SNE`` or ``UMAP``, or ``PCA`` where there are fewer than four rows.
+        ``t-SNE`` or ``UMAP``; ``PCA`` with fewer than four rows.
     perplexity : float
-        Of t-SNE, as used: small data lower it; 0 for other methods.
+        Of t-SNE; lower than asked for with few rows, and 0 for other methods.
     neighbours : int
-        Of UMAP, as used: small data lower it; 0 for other methods.
+        Of UMAP; lower than asked for with few rows, and 0 for other methods.
     """
 
     points: np.ndarray
@@ -35,18 +35,18 @@ class Embedding:
     neighbours: int = 0
 
     def __str__(self) -> str:
-        """Method and setting, such as ``t-SNE, perplexity 30``."""
+        """Give method and setting, such as ``t-SNE, perplexity 30``."""
         if self.perplexity:
             return f"{self.method}, perplexity {self.perplexity:.3g}"
         return f"{self.method}, {self.neighbours} neighbours" if self.neighbours else self.method
 
 
 def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedding:
-    """Embed rows in two dimensions by t-SNE, the same for the same seed.
+    """Embed rows in two dimensions by t-SNE; the same seed gives the same points.
 
-    More than 50 features are first reduced to 50 principal components. The start is PCA, which
-    keeps the large distances meaningful and does not depend on the order of the rows. Fewer than
-    four rows have no neighbourhoods to preserve: their principal components are returned.
+    More than 50 features are first reduced to 50 principal components. The initial points are from
+    PCA, which preserves large distances better than random points and does not depend on the order
+    of the rows. For fewer than four rows, their first two principal components are returned.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedd
         (n, D), finite.
     seed : int
     perplexity : float
-        Lowered to (n - 1) / 3 where n is small.
+        At most (n - 1) / 3 is used.
 
     Returns
     -------
@@ -63,13 +63,13 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedd
     Raises
     ------
     DataError
-        A value is not finite, or there is no feature.
+        A value is not finite, or there are no features.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     features = _usable(features)
-    # Sums over several threads are added in any order; one thread gives the same points again.
+    # Several threads add up sums in any order; one thread makes the result reproducible.
     with threadpool_limits(limits=1):
         if _too_few(features):
             return Embedding(_principal(features), "PCA")
@@ -81,9 +81,9 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> Embedd
 
 
 def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
-    """Embed rows in two dimensions by UMAP (McInnes et al. 2018), the same for the same seed.
+    """Embed rows in two dimensions by UMAP (McInnes et al. 2018), reproducibly for a seed.
 
-    Needs the extra ``umap``. Features are reduced and few rows are treated as :func:`tsne` does.
+    Needs the extra ``umap``. Many features and few rows are treated as in :func:`tsne`.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
         (n, D), finite.
     seed : int
     neighbours : int
-        Lowered to n - 1 where n is small.
+        At most n - 1 is used.
 
     Returns
     -------
@@ -102,13 +102,13 @@ def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
     ConfigError
         The package umap-learn is not installed.
     DataError
-        A value is not finite, or there is no feature.
+        A value is not finite, or there are no features.
     """
     from threadpoolctl import threadpool_limits
 
     require_umap()
     with warnings.catch_warnings():
-        # It warns that its variant for networks needs TensorFlow; this is not that one.
+        # umap warns that parametric UMAP needs TensorFlow; it is not used here.
         warnings.simplefilter("ignore", ImportWarning)
         from umap import UMAP
 
@@ -118,7 +118,7 @@ def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
             return Embedding(_principal(features), "PCA")
         features = _reduced(features, seed)
         used = min(neighbours, len(features) - 1)
-        # Fewer rows than dimensions of the spectral start need another one.
+        # The spectral start needs more rows than dimensions.
         start = "spectral" if len(features) > 10 else "random"
         model = UMAP(n_neighbors=used, init=start, random_state=seed, n_jobs=1)
         points = np.asarray(model.fit_transform(features), dtype=np.float32)
@@ -126,7 +126,7 @@ def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
 
 
 def require_umap() -> None:
-    """Refuse UMAP where the package umap-learn is not installed (ConfigError)."""
+    """Raise ConfigError if umap-learn is not installed."""
     if find_spec("umap") is None:
         raise ConfigError(
             'UMAP needs umap-learn: pip install "deepprofiler-keras[umap]"; or choose tsne'
@@ -134,17 +134,17 @@ def require_umap() -> None:
 
 
 def _usable(features: np.ndarray) -> np.ndarray:
-    """Features (n, D) float32, D at least 2; refuse what cannot be embedded."""
+    """Return features as (n, D) float32 with D at least 2; raise DataError for invalid ones."""
     features = np.asarray(features, dtype=np.float32)
     count, size = features.shape
     if size == 0:
         raise DataError(f"an embedding needs features, and the {count} rows have none")
-    bad = np.argwhere(~np.isfinite(features))
-    if len(bad):
-        row, column = bad[0]
+    invalid = np.argwhere(~np.isfinite(features))
+    if len(invalid):
+        row, column = invalid[0]
         raise DataError(
             f"an embedding needs finite features: row {row}, feature {column} is "
-            f"{features[row, column]} ({len(bad)} such values in all); leave them out first"
+            f"{features[row, column]} ({len(invalid)} such values in all); leave them out first"
         )
     if size == 1:
         features = np.column_stack([features, np.zeros(count, np.float32)])
@@ -156,7 +156,7 @@ def _too_few(features: np.ndarray) -> bool:
 
 
 def _reduced(features: np.ndarray, seed: int) -> np.ndarray:
-    """At most 50 principal components."""
+    """Reduce features to at most 50 principal components."""
     from sklearn.decomposition import PCA
 
     count, size = features.shape
@@ -171,6 +171,6 @@ def _principal(features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=0) if len(features) else features
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = np.zeros((len(features), 2), np.float32)
-    kept = min(2, len(values))
-    points[:, :kept] = left[:, :kept] * values[:kept]
+    rank = min(2, len(values))
+    points[:, :rank] = left[:, :rank] * values[:rank]
     return points

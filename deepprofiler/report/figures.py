@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is saved."""
+"""The style of all figures, and how they are saved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepprofiler.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart with every common colour vision; the pale yellow comes last.
+# Okabe and Ito (2008): distinguishable with every common colour vision; the pale yellow is last.
 OKABE_ITO = (
     "#0072B2",
     "#E69F00",
@@ -36,7 +36,7 @@ QUIET = "#8a96a3"
 SEQUENTIAL = "viridis"
 
 _STYLE: dict[Any, Any] = {
-    # A name such as `$5` is text, never a formula.
+    # A name such as `$5` is text, not a formula.
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -67,25 +67,25 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the house style within this block (or, as a decorator, this function)."""
+    """Context manager and decorator: draw in the style of the report."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # The SVG keeps every character; only the PNG shows a box for one that the font lacks.
+        # The SVG keeps every character; only the PNG shows a box for a missing one.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield
 
 
 def empty(width: float, height: float) -> Figure:
-    """Make an empty figure (inches) that fits its parts by itself and touches no global state."""
+    """Make an empty figure (inches) that arranges its parts itself and sets no global state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def short(text: str, length: int = 28) -> str:
-    """Cut the middle out of a long name, and line breaks and control characters."""
+    """Shorten a long name in the middle, and replace line breaks and control characters."""
     plain = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
     if len(plain) <= length:
         return plain or "(blank)"
@@ -109,10 +109,10 @@ def save(figure: Figure, folder: Path, name: str, data: pd.DataFrame) -> Saved:
     ----------
     figure : matplotlib.figure.Figure
     folder : Path
-        Made where absent.
+        Created if it does not exist.
     name : str
-        File name without ending: lower-case letters, digits and hyphens. Names that come from a
-        user are no file names.
+        File name without extension: lower-case letters, digits and hyphens. Names that come from a
+        user must not be used.
     data : DataFrame
         What is drawn.
 
@@ -123,10 +123,10 @@ def save(figure: Figure, folder: Path, name: str, data: pd.DataFrame) -> Saved:
     Raises
     ------
     ValueError
-        ``name`` holds another character.
+        ``name`` has another character.
     """
     if re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) is None:
-        raise ValueError(f"{name!r} is not a figure's name: use a-z, 0-9 and hyphens")
+        raise ValueError(f"{name!r} cannot be the name of a figure: use a-z, 0-9 and hyphens")
     saved = Saved(*(folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")))
     with style():
         with replacing(saved.png) as path:
@@ -136,3 +136,30 @@ def save(figure: Figure, folder: Path, name: str, data: pd.DataFrame) -> Saved:
     with replacing(saved.data) as path:
         data.to_csv(path, index=False)
     return saved
+
+
+class FigureFolder:
+    """The folder of a report, with the figures that were saved into it.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: set[str] = set()
+
+    def save(self, figure: Figure, name: str, data: pd.DataFrame) -> Saved:
+        """Save a figure and its data, see :func:`save`."""
+        self._names.add(name)
+        return save(figure, self.folder, name, data)
+
+    def remove_others(self) -> None:
+        """Remove the figures of an earlier report that were not saved again."""
+        for png in self.folder.glob("*.png"):
+            files = [png, png.with_suffix(".svg"), png.with_suffix(".csv")]
+            # A figure of a report has all three files; others belong to the user.
+            if png.stem not in self._names and all(path.exists() for path in files):
+                for path in files:
+                    path.unlink()

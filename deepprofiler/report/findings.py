@@ -1,27 +1,27 @@
-"""What a comparison of methods says, in numbers and in sentences."""
+"""The comparison of the learned profile with its baselines, in numbers and in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
-import numpy as np
+from deepprofiler.report.wording import number, share
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share or a mean between 0 and 1, and how sure it is.
+    """A share or a mean between 0 and 1, with its 95 % interval.
 
     Attributes
     ----------
     value : float
     n : int
-        How many units it rests on.
+        Number of units that it is computed from.
     low, high : float, optional
         95 % interval.
     right : float, optional
-        How many of the n are right, where they are counted; ties may make it fractional.
+        How many of the n units are right, where units are counted; ties make it fractional.
     """
 
     value: float
@@ -37,19 +37,22 @@ class Metric:
 
     Attributes
     ----------
+    key : str
+        Identifies it in :attr:`Method.estimates`: the evaluation's name, such as ``nsc``.
     name : str
-        Such as ``NSC``.
+        Its name in text, such as ``NSC``.
     unit : str
         What is counted, in the plural: ``treatments``.
     meaning : str
-        Where units are counted, what the right ones do: ``have a nearest neighbour of the same
-        mechanism``. Otherwise a name: ``mean average precision of finding the same treatment``.
+        Where units are counted, what the right ones do: ``have the same mechanism as their nearest
+        neighbour``. Otherwise a name: ``mean average precision of finding the same treatment``.
     chance : float, optional
-        What a guess reaches.
+        Value expected by chance.
     counted : bool
         Whether the value is a share of units that are right.
     """
 
+    key: str
     name: str
     unit: str
     meaning: str
@@ -70,27 +73,27 @@ class Method:
     ----------
     name : str
         As it stands in a sentence: ``the learned profile``, ``random weights``.
-    about : str
-        One line on what it is.
+    description : str
+        One line.
     estimates : mapping
-        Metric's name to its estimate; a metric that could not be computed is absent.
+        From :attr:`Metric.key` to its estimate; a metric that could not be computed is absent.
     """
 
     name: str
-    about: str
+    description: str
     estimates: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods under one protocol.
+    """Methods that are scored by the same protocol.
 
     Attributes
     ----------
     metrics : sequence of Metric
-        The first decides the verdict.
+        The first one decides the verdict.
     methods : sequence of Method
-        The first is judged, the others are its baselines.
+        The first one is compared with the others, its baselines.
     """
 
     metrics: Sequence[Metric]
@@ -99,7 +102,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that did not enter the result.
+    """Something that is not part of the result.
 
     Attributes
     ----------
@@ -109,7 +112,7 @@ class LeftOut:
     total : int or None
         Out of how many.
     why : str
-        Ends a sentence: ``could not be read``.
+        The reason, such as ``fewer than 10 cells``.
     """
 
     what: str
@@ -118,135 +121,137 @@ class LeftOut:
     why: str
 
 
+class Verdict(StrEnum):
+    """How the first method compares with its baselines."""
+
+    CLEAR = "clear"
+    """Higher than every baseline, and no intervals overlap."""
+    OPEN = "open"
+    """Higher, but intervals overlap or are missing; or there is nothing to compare."""
+    NONE = "none"
+    """Not higher than chance or than a baseline."""
+
+
 @dataclass(frozen=True)
-class Sentences:
-    """The first screen in words.
+class Summary:
+    """The top of the page.
 
     Attributes
     ----------
     lead : str
-        What was found, how sure it is, and the verdict against the baselines.
-    level : {"clear", "open", "none"}
-        The verdict as a word.
+        The main result with its interval, and the verdict.
+    verdict : Verdict
     findings : list of str
         One paragraph per metric, with every baseline.
     left_out : str
     """
 
     lead: str
-    level: str
+    verdict: Verdict
     findings: list[str]
     left_out: str
 
 
-def number(value: Any) -> str:
-    """Write a number: whole ones in full with thin spaces, others with three digits."""
-    if isinstance(value, str):
-        return value
-    if not np.isfinite(value):
-        return "not defined"
-    if float(value) == round(float(value)) and abs(value) < 1e15:
-        return f"{round(float(value)):,}".replace(",", "\u202f")
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", "\u202f")
-    return f"{value:.3g}"
+def summarize(comparison: Comparison, left_out: Sequence[LeftOut]) -> Summary:
+    """Put the main result, its interval, the baselines and what was left out into sentences.
+
+    A difference is called clear only if intervals do not overlap. This rule is conservative:
+    methods that are scored on the same treatments have correlated errors.
+    """
+    if not comparison.methods:
+        return Summary("Nothing was evaluated.", Verdict.OPEN, [], _left_out_text(left_out))
+    subject, *baselines = comparison.methods
+    measured = [metric for metric in comparison.metrics if metric.key in subject.estimates]
+    if measured:
+        verdict, sentence = _verdict(measured[0], subject, baselines)
+        lead = f"{_result_text(measured[0], subject)} {sentence}"
+    else:
+        verdict, lead = Verdict.OPEN, f"No accuracy could be computed for {subject.name}."
+    findings = [_finding_text(metric, subject, baselines) for metric in measured]
+    return Summary(lead, verdict, findings, _left_out_text(left_out))
 
 
-def share(value: float) -> str:
-    """Write a share or an accuracy with two decimals."""
-    return f"{value:.2f}".replace("-", "−")
+def _verdict(metric: Metric, subject: Method, baselines: Sequence[Method]) -> tuple[Verdict, str]:
+    """Compare the subject with chance and with its baselines; give the verdict and a sentence."""
+    own = subject.estimates[metric.key]
+    lowest = own.value if own.low is None else own.low
+    if metric.chance is not None and lowest <= metric.chance:
+        return Verdict.NONE, f"This is not distinguishable from chance ({share(metric.chance)})."
+    rivals = [
+        (method.name, method.estimates[metric.key])
+        for method in baselines
+        if metric.key in method.estimates
+    ]
+    if not rivals:
+        return Verdict.OPEN, "There is no baseline to compare it with."
+    name, best = max(rivals, key=lambda rival: rival[1].value)
+    reached = f"{name} ({share(best.value)})"
+    if own.value <= best.value:
+        return Verdict.NONE, f"This is not higher than {reached}."
+    if own.low is None or any(rival.high is None for _, rival in rivals):
+        return Verdict.OPEN, (
+            f"This is higher than {reached}, but without intervals for all methods the difference "
+            "may be due to chance."
+        )
+    overlapping = [
+        other for other, rival in rivals if rival.high is not None and rival.high >= own.low
+    ]
+    if overlapping:
+        return Verdict.OPEN, (
+            f"This is higher than {reached}, but not clearly: the interval overlaps with that of "
+            f"{' and that of '.join(overlapping)}."
+        )
+    which = "the best baseline" if len(rivals) > 1 else "the baseline"
+    return Verdict.CLEAR, f"This is clearly higher than {which}, {reached}."
 
 
-def interval(estimate: Estimate) -> str:
-    """Write the interval of an estimate, or nothing where it has none."""
+def _result_text(metric: Metric, subject: Method) -> str:
+    """What the subject reaches."""
+    own = subject.estimates[metric.key]
+    interval = _interval_text(own)
+    certainty = f"95\u00a0% interval {interval}" if interval else "no interval"
+    if metric.counted and own.right is not None:
+        return (
+            f"With {subject.name}, {number(own.right)} of {number(own.n)} {metric.unit} "
+            f"{metric.meaning} ({share(own.value)}; {certainty})."
+        )
+    return (
+        f"With {subject.name}, {metric.name} ({metric.definition}) is {share(own.value)} "
+        f"({certainty}; {number(own.n)} {metric.unit})."
+    )
+
+
+def _finding_text(metric: Metric, subject: Method, baselines: Sequence[Method]) -> str:
+    """Every method's value with its interval, then chance."""
+    values = []
+    for method in (subject, *baselines):
+        estimate = method.estimates.get(metric.key)
+        if estimate is not None:
+            interval = _interval_text(estimate)
+            values.append(
+                f"{method.name} {share(estimate.value)}" + (f" ({interval})" if interval else "")
+            )
+    if metric.chance is not None:
+        values.append(f"chance {share(metric.chance)}")
+    name = metric.name[:1].upper() + metric.name[1:]
+    n = f"n\u00a0=\u00a0{number(subject.estimates[metric.key].n)} {metric.unit}"
+    return f"{name} ({metric.definition}): {'; '.join(values)}. {n}."
+
+
+def _interval_text(estimate: Estimate) -> str:
+    """Interval of an estimate; empty where there is none."""
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{share(estimate.low)}–{share(estimate.high)}"
 
 
-def sentences(comparison: Comparison, left_out: Sequence[LeftOut]) -> Sentences:
-    """Say what was found, how sure it is, against which baselines, and what is missing.
-
-    A difference is called clear where the intervals do not overlap: a cautious rule, since
-    methods that are judged on the same treatments err together.
-    """
-    if not comparison.methods:
-        return Sentences("Nothing was evaluated.", "open", [], _left_out(left_out))
-    subject, *baselines = comparison.methods
-    measured = [metric for metric in comparison.metrics if metric.name in subject.estimates]
-    if not measured:
-        lead, level = f"There is no number that judges {subject.name}.", "open"
-    else:
-        level, verdict = _verdict(measured[0], subject, baselines)
-        lead = f"{_found(measured[0], subject)} {verdict}"
-    findings = [
-        f"{metric.name}, {metric.definition}: {_compared(metric, subject, baselines)}"
-        for metric in measured
-    ]
-    return Sentences(lead, level, findings, _left_out(left_out))
-
-
-def _found(metric: Metric, subject: Method) -> str:
-    """Say what the subject reaches."""
-    own = subject.estimates[metric.name]
-    sure = f"95\u00a0% interval {interval(own)}" if interval(own) else "no interval known"
-    if metric.counted and own.right is not None:
-        return (
-            f"With {subject.name}, {number(own.right)} of {number(own.n)} {metric.unit} "
-            f"{metric.meaning} ({share(own.value)}; {sure})."
-        )
-    return (
-        f"With {subject.name}, {metric.name} ({metric.definition}) is {share(own.value)} "
-        f"({sure}; {number(own.n)} {metric.unit})."
-    )
-
-
-def _verdict(metric: Metric, subject: Method, baselines: Sequence[Method]) -> tuple[str, str]:
-    """Level and sentence: how the subject stands against chance and the best baseline."""
-    own = subject.estimates[metric.name]
-    if metric.chance is not None and (own.value if own.low is None else own.low) <= metric.chance:
-        return "none", f"That is not told apart from a guess ({share(metric.chance)})."
-    rivals = [method for method in baselines if metric.name in method.estimates]
-    if not rivals:
-        return "open", "No baseline stands beside it."
-    best = max(rivals, key=lambda method: method.estimates[metric.name].value)
-    other = best.estimates[metric.name]
-    reached = f"{best.name} ({share(other.value)})"
-    if own.value <= other.value:
-        return "none", f"That is no better than {reached}."
-    highs = [method.estimates[metric.name].high for method in rivals]
-    if own.low is not None and all(high is not None and high < own.low for high in highs):
-        others = "the best of the baselines" if len(rivals) > 1 else "the baseline"
-        return "clear", f"That is clearly better than {others}, {reached}."
-    return "open", (
-        f"That is better than {reached}, but not beyond doubt: "
-        "the intervals overlap or are not known."
-    )
-
-
-def _compared(metric: Metric, subject: Method, baselines: Sequence[Method]) -> str:
-    """List every method's value with its interval, then the guess."""
-    parts = [
-        f"{method.name} {share(estimate.value)}"
-        + (f" ({interval(estimate)})" if interval(estimate) else "")
-        for method in (subject, *baselines)
-        if (estimate := method.estimates.get(metric.name)) is not None
-    ]
-    if metric.chance is not None:
-        parts.append(f"a guess {share(metric.chance)}")
-    count = f"n\u00a0=\u00a0{number(subject.estimates[metric.name].n)} {metric.unit}"
-    return f"{'; '.join(parts)}. {count}."
-
-
-def _left_out(left_out: Sequence[LeftOut]) -> str:
-    """List in one sentence what was left out."""
-    some = [item for item in left_out if item.count]
-    if not some:
-        return "Nothing was left out."
+def _left_out_text(left_out: Sequence[LeftOut]) -> str:
+    """One sentence on all that was left out."""
     parts = [
         f"{number(item.count)}"
         + (f" of {number(item.total)}" if item.total is not None else "")
         + f" {item.what} ({item.why})"
-        for item in some
+        for item in left_out
+        if item.count
     ]
-    return f"Left out: {'; '.join(parts)}."
+    return f"Left out: {'; '.join(parts)}." if parts else "Nothing was left out."

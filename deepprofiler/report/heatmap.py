@@ -1,4 +1,4 @@
-"""Similarity of all profiles to all others, similar ones beside each other."""
+"""Heat map of the similarities of all profiles, clustered."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from deepprofiler.report.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Blue through white to orange: told apart with every common colour vision, and in print.
+# From blue through white to orange: distinguishable with every common colour vision.
 DIVERGING = ("#08519c", "#6baed6", "#f7f7f7", "#fdae61", "#b35806")
-_NAMED = 90
+_MOST_LABELS = 90
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Clustered:
 
 
 def cluster(features: np.ndarray) -> Clustered:
-    """Order profiles by average linkage of their cosine similarities, nearest leaves together.
+    """Order profiles by average linkage of their cosine similarities, with optimal leaf order.
 
     Parameters
     ----------
     features : ndarray
-        (n, D), finite, no row all zero.
+        (n, D), finite; no row is zero.
 
     Returns
     -------
@@ -57,17 +57,18 @@ def cluster(features: np.ndarray) -> Clustered:
     Raises
     ------
     DataError
-        A row is zero or not finite: it has no angle.
+        A row is zero or not finite, so it has no direction.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
     values = np.asarray(features, dtype=np.float64)
     length = np.linalg.norm(values, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(length[:, 0]) & (length[:, 0] > 0)))
-    if len(bad):
+    invalid = np.flatnonzero(~(np.isfinite(length[:, 0]) & (length[:, 0] > 0)))
+    if len(invalid):
         raise DataError(
-            f"{len(bad)} of {len(values)} profiles have no angle, the first is row {bad[0]}"
+            f"{len(invalid)} of {len(values)} profiles have no direction, as they are zero or not "
+            f"finite; the first one is row {invalid[0]}"
         )
     unit = values / length
     similarity = np.clip(unit @ unit.T, -1, 1)
@@ -87,18 +88,18 @@ def heat_map(
     *,
     quantity: str = "cosine similarity",
 ) -> Figure:
-    """Draw a similarity matrix on a scale from -1 to 1, with the groups as a strip of colours.
+    """Draw a similarity matrix on a scale from -1 to 1, with a strip of colours for the groups.
 
     Parameters
     ----------
     similarity : ndarray
-        (n, n), in the order to draw.
+        (n, n), in the order of the drawing.
     names : sequence of str
-        n names, written where there are at most 90.
+        n names; written if there are at most 90.
     groups : sequence of str
-        n groups; a blank one is unknown. Eight get a colour, the rarer ones are grey.
+        n groups, blank where unknown. The 8 most frequent ones have a colour, others are grey.
     quantity : str
-        Names the scale.
+        Name of the scale.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def heat_map(
         outer.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    if count <= _NAMED:
+    if count <= _MOST_LABELS:
         labels = [short(name, 24) for name in names]
         size = 7 if count > 30 else 8
         outer.set_yticks(range(count), labels, fontsize=size)
@@ -148,7 +149,7 @@ def heat_map(
     if colours:
         handles = [Patch(color=colour, label=short(name)) for name, colour in colours.items()]
         if any(group not in colours for group in groups):
-            handles.append(Patch(color=QUIET, label="other or not known"))
+            handles.append(Patch(color=QUIET, label="other or unknown"))
         figure.legend(
             handles=handles, loc="outside lower left", ncols=3, fontsize=8, labelcolor=INK
         )
@@ -156,7 +157,7 @@ def heat_map(
 
 
 def group_colours(groups: Sequence[str]) -> dict[str, str]:
-    """Colours of the eight most frequent groups, in the order of their names; blanks have none."""
+    """Colours of the 8 most frequent groups, in the order of their names; blank ones have none."""
     names, counts = np.unique([group for group in groups if group], return_counts=True)
-    kept = sorted(names[np.argsort(-counts, kind="stable")[: len(OKABE_ITO)]])
-    return {str(name): colour for name, colour in zip(kept, OKABE_ITO, strict=False)}
+    frequent = sorted(names[np.argsort(-counts, kind="stable")[: len(OKABE_ITO)]])
+    return {str(name): colour for name, colour in zip(frequent, OKABE_ITO, strict=False)}

@@ -1,7 +1,8 @@
-"""One self-contained HTML page that says what a screen showed.
+"""The report as one self-contained HTML page.
 
-The page is made from a :class:`Report` of plain values. Nothing is loaded from elsewhere: a
-content security policy forbids it, and lets only the page's own script run. Every name is text.
+A :class:`Page` holds plain values; :func:`render` puts them into the templates. The page loads
+nothing from elsewhere: its content security policy forbids it, and allows only the page's own
+script to run. Every name is escaped.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,8 +20,17 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.files import replacing
-from deepprofiler.report.findings import Comparison, LeftOut, number, sentences
-from deepprofiler.report.plate_maps import layout, row_name
+from deepprofiler.report.explore import Neighbours, PlateWells, PointMap, Similarities
+from deepprofiler.report.findings import Comparison, LeftOut, summarize
+from deepprofiler.report.wording import column_label, number
+
+# A PNG larger than this many bytes is a photograph, which is smaller as a JPEG.
+_LARGEST_PNG = 400_000
+# A CSV larger than this many bytes is not put into the page.
+_LARGEST_DATA = 200_000
+_ROWS_SHOWN = 300
+# Scripts are joined in this order; each uses the definitions of those before it.
+_SCRIPTS = ("common", "map", "plates", "similarity", "search")
 
 
 @dataclass(frozen=True)
@@ -30,15 +40,15 @@ class Picture:
     Attributes
     ----------
     title, caption : str
-        The caption also says what is seen to who cannot see it.
+        Together they are also the text for readers who cannot see the picture.
     image : Path
-        PNG or SVG, put into the page.
+        PNG or SVG, which is put into the page.
     data : Path, optional
-        CSV of what is drawn, offered beside it.
+        CSV of what is drawn, offered as a download.
     half : bool
         Whether two such pictures fit beside each other.
     folded : bool
-        Whether it is shown only on request.
+        Whether it is hidden until the reader opens it.
     """
 
     title: str
@@ -57,12 +67,13 @@ class Table:
     ----------
     title : str
     rows : DataFrame
+        Shown as it is, under the names of its columns.
     note : str
-        What its columns mean.
+        What its columns and marks mean.
     bold : ndarray, optional
-        (rows, columns) bool: the values that stand out.
+        (rows, columns) bool: values to show in bold.
     folded : bool
-        Whether it is shown only on request.
+        Whether it is hidden until the reader opens it.
     """
 
     title: str
@@ -74,7 +85,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: paragraphs, tables, pictures, and small print as a list."""
+    """A part of the page: paragraphs, tables, pictures, and notes in small print."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -82,125 +93,40 @@ class Section:
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True)
-class Points:
-    """One view of the interactive embedding.
-
-    Attributes
-    ----------
-    name : str
-        What a point is: ``wells``, ``treatments``, ``cells``.
-    points : ndarray
-        (n, 2), arbitrary units.
-    about : str
-        Method, perplexity and seed, and how many of how many are drawn.
-    columns : DataFrame
-        n rows. Every column can colour the points and is shown for a point; columns of numbers
-        get a continuous scale.
-    thumbnails : ndarray, optional
-        (n, S, S, 3) uint8, shown with a point.
-    """
-
-    name: str
-    points: np.ndarray
-    about: str
-    columns: pd.DataFrame
-    thumbnails: np.ndarray | None = None
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (self.text or self.pictures or self.tables or self.notes)
 
 
 @dataclass(frozen=True)
-class Wells:
-    """Wells on their plates, for interactive plate maps.
-
-    Attributes
-    ----------
-    plates, wells : sequence of str
-        n names each.
-    quantities : DataFrame
-        n rows of numbers, NaN where nothing was measured; each column can be chosen.
-    flags : sequence of str
-        n reasons to look at a well, blank where there is none.
-    about : str
-        How the quantities were measured.
-    """
-
-    plates: Sequence[str]
-    wells: Sequence[str]
-    quantities: pd.DataFrame
-    flags: Sequence[str]
-    about: str
-
-
-@dataclass(frozen=True)
-class Similarities:
-    """Similarities of treatments in the order of a clustering, for an interactive heat map.
-
-    Attributes
-    ----------
-    names, groups : sequence of str
-        n names, and the group of each; a blank one is unknown.
-    matrix : ndarray
-        (n, n), from -1 to 1.
-    group, about : str
-        What the groups are, blank where none are known, and how the matrix was made.
-    """
-
-    names: Sequence[str]
-    groups: Sequence[str]
-    matrix: np.ndarray
-    group: str
-    about: str
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest neighbours of each treatment among the other compounds.
-
-    Attributes
-    ----------
-    rows : DataFrame
-        Columns ``query, query_group, neighbour, neighbour_group, similarity``, the nearest of a
-        query first. A blank group is unknown.
-    group : str
-        What the groups are: ``mechanism``, ``gene``; blank where none are known.
-    similarity : str
-        What the similarity is: ``cosine similarity``.
-    """
-
-    rows: pd.DataFrame
-    group: str
-    similarity: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that the page says.
+class Page:
+    """Everything that the page shows.
 
     Attributes
     ----------
     title, subtitle : str
     facts : mapping
-        Sizes of the screen for the first screen, such as ``{"cells": 17280}``.
+        Sizes of the screen, such as ``{"cells": 17280}``.
     comparison : Comparison
-        The learned profile beside its baselines.
-    notes : tuple of str
-        Further sentences for the first screen, such as warnings.
+        The learned profile and its baselines.
     left_out : tuple of LeftOut
-    wells : Wells, optional
-    views : tuple of Points
-    similarities : Similarities, optional
-    neighbours : Neighbours, optional
-    results : tuple of Section
-        Shown below the comparison.
-    sections : tuple of Section
-        Shown below everything that the reader can explore.
-    failures : DataFrame, optional
-        One row per site or well that failed, with its reason.
     provenance : mapping
-        Names to values: seed, checkpoint, its digest, versions, date.
+        Names to values: seed, weights and their digest, versions, date.
     config : str
         The resolved configuration as text.
+    warnings : tuple of str
+        Sentences for the top of the page.
+    results : tuple of Section
+        Shown below the comparison.
+    maps : tuple of PointMap
+    similarities : Similarities, optional
+    neighbours : Neighbours, optional
+    wells : PlateWells, optional
+    sections : tuple of Section
+        Shown below the interactive parts.
+    failures : DataFrame, optional
+        One row per site, well or cell that failed, with its reason.
     """
 
     title: str
@@ -210,246 +136,119 @@ class Report:
     left_out: tuple[LeftOut, ...]
     provenance: Mapping[str, str]
     config: str = ""
-    notes: tuple[str, ...] = ()
-    wells: Wells | None = None
-    views: tuple[Points, ...] = ()
+    warnings: tuple[str, ...] = ()
+    results: tuple[Section, ...] = ()
+    maps: tuple[PointMap, ...] = ()
     similarities: Similarities | None = None
     neighbours: Neighbours | None = None
-    results: tuple[Section, ...] = ()
+    wells: PlateWells | None = None
     sections: tuple[Section, ...] = ()
     failures: pd.DataFrame | None = None
 
 
-THUMBNAIL = 40
-INLINE_PNG = 400_000
-INLINE_DATA = 200_000
-
-
-def as_json(values: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(values, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def view_values(view: Points) -> dict[str, Any]:
-    """Plain values of a view for the page's script."""
-    count = len(view.columns)
-    if view.points.shape != (count, 2):
-        raise ValueError(f"{view.name}: points {view.points.shape} for {count} rows")
-    span = float(np.ptp(view.points, axis=0).max()) if count else 1.0
-    scaled = np.asarray(view.points, float) / (span or 1.0)
-    values = {
-        "name": view.name,
-        "about": view.about,
-        "x": scaled[:, 0].round(4).tolist(),
-        "y": scaled[:, 1].round(4).tolist(),
-        "columns": [_column(str(name), column) for name, column in view.columns.items()],
-        "sheet": None,
-    }
-    if view.thumbnails is not None:
-        if len(view.thumbnails) != count:
-            raise ValueError(f"{view.name}: {len(view.thumbnails)} thumbnails for {count} rows")
-        values["sheet"] = _sheet(view.thumbnails)
-    return values
-
-
-def wells_values(wells: Wells) -> dict[str, Any]:
-    """Plain values of plate maps for the page's script: each well's place on its plate.
-
-    Wells whose names are no places are laid out row by row, in their order.
+def write(page: Page, path: Path) -> None:
+    """Write the page to ``path``, whole or not at all.
 
     Raises
     ------
     ValueError
-        The numbers of plates, wells, rows and flags differ.
+        As for :func:`render`.
     """
-    count = len(wells.quantities)
-    if {len(wells.plates), len(wells.wells), len(wells.flags)} != {count}:
-        raise ValueError(f"plate maps: {len(wells.wells)} wells for {count} rows")
-    table = pd.DataFrame({"plate": list(wells.plates), "well": list(wells.wells)})
-    places = np.zeros((count, 2), int)
-    plates = []
-    for name, group in table.groupby("plate", sort=False):
-        grid = layout(group["well"])
-        across = int(np.ceil(np.sqrt(len(group) * 1.5)))
-        rows, columns = (
-            (-(-len(group) // across), across) if grid is None else (grid.rows, grid.columns)
-        )
-        for position, (row, well) in enumerate(zip(group.index, group["well"], strict=True)):
-            place = divmod(position, across) if grid is None else grid.places[str(well)]
-            places[int(row)] = place
-        letters = [] if grid is None else [row_name(row) for row in range(rows)]
-        members = group.index.tolist()
-        plates.append(
-            {
-                "name": str(name),
-                "rows": rows,
-                "columns": columns,
-                "letters": letters,
-                "wells": members,
-            }
-        )
-    return {
-        "about": wells.about,
-        "plates": plates,
-        "names": [str(name) for name in wells.wells],
-        "row": places[:, 0].tolist(),
-        "column": places[:, 1].tolist(),
-        "flags": [str(flag) for flag in wells.flags],
-        "quantities": [_column(str(name), column) for name, column in wells.quantities.items()],
-    }
+    text = render(page)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
-def similarity_values(similarities: Similarities) -> dict[str, Any]:
-    """Plain values of a heat map for the page's script, in hundredths.
+def render(page: Page) -> str:
+    """Make the HTML of a page.
 
     Raises
     ------
     ValueError
-        The matrix does not fit the names and groups.
-    """
-    count = len(similarities.names)
-    if similarities.matrix.shape != (count, count) or len(similarities.groups) != count:
-        raise ValueError(f"similarities {similarities.matrix.shape} for {count} names")
-    hundredths = np.rint(np.asarray(similarities.matrix) * 100).astype(int)
-    return {
-        "about": similarities.about,
-        "group": similarities.group,
-        "names": [str(name) for name in similarities.names],
-        "groups": [str(name) for name in similarities.groups],
-        "matrix": hundredths.ravel().tolist(),
-    }
-
-
-def _column(name: str, column: pd.Series) -> dict[str, Any]:
-    """Numbers as they are (None where missing); text as codes into sorted levels."""
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        values = column.to_numpy(dtype=float, na_value=np.nan)
-        numbers = [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
-        return {"name": name, "numbers": numbers}
-    codes, levels = pd.factorize(column.astype(str), sort=True)
-    return {"name": name, "codes": codes.tolist(), "levels": list(levels)}
-
-
-def _sheet(thumbnails: np.ndarray) -> dict[str, Any]:
-    """All thumbnails (n, S, S, 3) in one JPEG, row by row."""
-    step = max(1, thumbnails.shape[1] // THUMBNAIL)
-    small = np.asarray(thumbnails, np.uint8)[:, ::step, ::step]
-    count, side = small.shape[:2]
-    across = max(1, int(np.ceil(np.sqrt(count))))
-    sheet = np.zeros((across * across, side, side, 3), np.uint8)
-    sheet[:count] = small
-    pixels = sheet.reshape(across, across, side, side, 3).swapaxes(1, 2)
-    pixels = pixels.reshape(across * side, across * side, 3)
-    return {"image": _jpeg(pixels), "side": side, "across": across}
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    """Data address of an image (H, W, 3) uint8."""
-    from matplotlib.image import imsave
-
-    buffer = BytesIO()
-    imsave(buffer, pixels, format="jpg", pil_kwargs={"quality": 85})
-    return _address("image/jpeg", buffer.getvalue())
-
-
-def _address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def image_address(path: Path) -> str:
-    """Data address of a figure; a large PNG, which is a photograph, becomes a JPEG."""
-    content = path.read_bytes()
-    if path.suffix == ".svg":
-        return _address("image/svg+xml", content)
-    if len(content) <= INLINE_PNG:
-        return _address("image/png", content)
-    from matplotlib.image import imread
-
-    return _jpeg((imread(path)[..., :3] * 255).round().astype(np.uint8))
-
-
-def data_address(path: Path) -> str | None:
-    """Data address of a CSV, None where it is too large for the page."""
-    content = path.read_bytes()
-    return _address("text/csv", content) if len(content) <= INLINE_DATA else None
-
-
-def cell_text(value: Any) -> str:
-    """A table's value as a reader writes it."""
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return "–"
-    return number(value) if isinstance(value, int | float | np.number) else str(value)
-
-
-def neighbour_rows(neighbours: Neighbours | None) -> list[dict[str, Any]]:
-    """One entry per query, with its neighbours in order."""
-    if neighbours is None:
-        return []
-    found = []
-    for query, rows in neighbours.rows.groupby("query", sort=False):
-        group = str(rows["query_group"].iloc[0])
-        others = [
-            {
-                "name": str(name),
-                "group": str(other),
-                "similarity": float(similarity),
-                "same": None if "" in (group, other) else group == other,
-            }
-            for name, other, similarity in zip(
-                rows["neighbour"], rows["neighbour_group"], rows["similarity"], strict=True
-            )
-        ]
-        found.append({"name": str(query), "group": group, "others": others})
-    return found
-
-
-SHOWN_ROWS = 300
-# In this order: each uses what stands in those before.
-SCRIPTS = ("common", "map", "plates", "similarity", "search")
-
-
-def render(report: Report) -> str:
-    """Make the page.
-
-    Raises
-    ------
-    ValueError
-        A view's points, columns and thumbnails differ in number, or wells and their values do.
+        The points, columns and thumbnails of a map differ in number, or wells and their values do.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     loader = PackageLoader("deepprofiler.report", "templates")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    pages.filters |= {
+    templates = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    templates.filters |= {
         "number": number,
-        "image": image_address,
-        "download": data_address,
-        "cell": cell_text,
+        "cell": _cell_text,
+        "label": column_label,
+        "image": _image_address,
+        "download": _data_address,
     }
-    script = "".join(loader.get_source(pages, f"{name}.js")[0] for name in SCRIPTS)
+    script = "".join(loader.get_source(templates, f"{name}.js")[0] for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    similarities, wells = report.similarities, report.wells
-    values = {
-        "views": [view_values(view) for view in report.views],
-        "similarities": None if similarities is None else similarity_values(similarities),
-        "wells": None if wells is None else wells_values(wells),
+    script_data: dict[str, Any] = {
+        "maps": [_map_data(points) for points in page.maps],
+        "similarities": page.similarities and page.similarities.script_data(),
+        "wells": page.wells and page.wells.script_data(),
     }
-    return pages.get_template("report.html").render(
-        report=report,
-        said=sentences(report.comparison, report.left_out),
-        neighbours=neighbour_rows(report.neighbours),
-        values={name: Markup(as_json(value)) if value else None for name, value in values.items()},
-        shown_rows=SHOWN_ROWS,
-        style=Markup(loader.get_source(pages, "report.css")[0]),
+    return templates.get_template("report.html").render(
+        page=page,
+        summary=summarize(page.comparison, page.left_out),
+        script_data={
+            name: Markup(_safe_json(data)) if data else None for name, data in script_data.items()
+        },
+        rows_shown=_ROWS_SHOWN,
+        style=Markup(loader.get_source(templates, "report.css")[0]),
         script=Markup(script),
         script_digest=digest,
     )
 
 
-def write(report: Report, path: Path) -> None:
-    """Write the page to ``path``, whole or not at all. Raises like :func:`render`."""
-    page = render(report)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+def _map_data(points: PointMap) -> dict[str, Any]:
+    """Values of a map for the script, with all thumbnails in one image."""
+    data = points.script_data()
+    sheet = points.thumbnail_sheet()
+    if sheet is not None:
+        data["sheet"] |= {"image": _jpeg_address(sheet)}
+    return data
+
+
+def _safe_json(values: Any) -> str:
+    """JSON that cannot end the script element that holds it."""
+    text = json.dumps(values, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _cell_text(value: Any) -> str:
+    """A value of a table as text."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return "–"
+    return number(value) if isinstance(value, int | float | np.number) else str(value)
+
+
+def _image_address(path: Path) -> str:
+    """Data address of a figure; a large PNG, which is a photograph, becomes a JPEG."""
+    content = path.read_bytes()
+    if path.suffix == ".svg":
+        return _data_url("image/svg+xml", content)
+    if len(content) <= _LARGEST_PNG:
+        return _data_url("image/png", content)
+    from matplotlib.image import imread
+
+    return _jpeg_address((imread(path)[..., :3] * 255).round().astype(np.uint8))
+
+
+def _data_address(path: Path) -> str | None:
+    """Data address of a CSV; None where it is too large for the page."""
+    content = path.read_bytes()
+    return _data_url("text/csv", content) if len(content) <= _LARGEST_DATA else None
+
+
+def _jpeg_address(pixels: np.ndarray) -> str:
+    """Data address of an image (H, W, 3) uint8 as JPEG."""
+    from matplotlib.image import imsave
+
+    buffer = BytesIO()
+    imsave(buffer, pixels, format="jpg", pil_kwargs={"quality": 85})
+    return _data_url("image/jpeg", buffer.getvalue())
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

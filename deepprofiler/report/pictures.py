@@ -19,12 +19,52 @@ from deepprofiler.report.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Light enough to add up on black, and apart for every common colour vision.
+# Bright enough to be added up on black, and distinguishable with every common colour vision.
 CHANNEL_COLOURS = ("#4F7BFF", "#FFB000", "#E0439B", "#00C9A7", "#C8C8C8")
+#: Example cells of a treatment.
+EXAMPLES = 10
+_TREATMENTS_A_MONTAGE = 16
+_MONTAGES = 8
+# Percentiles of a plate's crops that are shown as black and as full colour.
+_BLACK, _FULL_COLOUR = 1, 99.7
+
+
+def example_rows(treatments: np.ndarray, controls: np.ndarray) -> list[np.ndarray]:
+    """Choose the cells of each montage: up to 10 a treatment, negative controls first.
+
+    Parameters
+    ----------
+    treatments : ndarray, (n,) str
+        Treatments of the sampled cells.
+    controls : ndarray, (n,) bool
+        Which of the cells are negative controls.
+
+    Returns
+    -------
+    list of ndarray
+        Rows of each montage, of 16 treatments each; at most 8.
+    """
+    control_names = set(treatments[controls])
+    names = sorted(set(treatments), key=lambda name: (name not in control_names, name))
+    montages = []
+    for first in range(0, len(names), _TREATMENTS_A_MONTAGE)[:_MONTAGES]:
+        shown = names[first : first + _TREATMENTS_A_MONTAGE]
+        montages.append(
+            np.concatenate([np.flatnonzero(treatments == name)[:EXAMPLES] for name in shown])
+        )
+    return montages
+
+
+def display_ranges(crops: np.ndarray) -> np.ndarray:
+    """Intensities (C, 2) to show as black and as full colour, from crops (N, S, S, C)."""
+    return np.percentile(crops, [_BLACK, _FULL_COLOUR], axis=(0, 1, 2)).T
 
 
 def composite(crops: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     """Add up the channels of crops, each in its own colour.
+
+    Take the ranges from all crops of a plate (:func:`display_ranges`), not from each crop, so that
+    a brighter cell looks brighter.
 
     Parameters
     ----------
@@ -56,29 +96,22 @@ def _colours(channels: int) -> list[str]:
 
 @style()
 def montage(
-    crops: np.ndarray,
+    pictures: np.ndarray,
     treatments: Sequence[str],
     *,
-    ranges: np.ndarray,
     channels: Sequence[str],
-    columns: int = 10,
+    columns: int = EXAMPLES,
 ) -> Figure:
-    """Draw example cells, one row per treatment, channels in colours.
-
-    Intensities are scaled by ranges of the plate, not of the crop, so that a brighter cell is
-    a brighter cell.
+    """Draw example cells, one row per treatment.
 
     Parameters
     ----------
-    crops : ndarray
-        (N, S, S, C), intensities as in the images.
+    pictures : ndarray
+        (N, S, S, 3) uint8, as :func:`composite` makes them.
     treatments : sequence of str
         N names; rows appear in the order of their first cell.
-    ranges : ndarray
-        (C, 2), or (N, C, 2) where the cells' plates differ: intensities shown as black and as
-        full colour.
     channels : sequence of str
-        C names.
+        Names of the channels, in the order of their colours.
     columns : int
         Cells shown per treatment; further ones are not drawn.
 
@@ -93,18 +126,11 @@ def montage(
     """
     from matplotlib.patches import Patch
 
-    crops = np.asarray(crops, dtype=np.float32)
-    if crops.ndim != 4 or not len(crops):
-        raise DataError(f"a montage needs crops (N, S, S, C) and found {crops.shape}")
-    count, side, _, channel_count = crops.shape
-    if len(treatments) != count or len(channels) != channel_count:
-        raise DataError(
-            f"{count} crops of {channel_count} channels came with {len(treatments)} treatments "
-            f"and {len(channels)} channel names"
-        )
-    mixed = composite(crops, ranges)
-    colours = _colours(channel_count)
-
+    if pictures.ndim != 4 or not len(pictures) or pictures.shape[3] != 3:
+        raise DataError(f"a montage needs pictures (N, S, S, 3) and got {pictures.shape}")
+    if len(treatments) != len(pictures):
+        raise DataError(f"{len(pictures)} pictures came with {len(treatments)} treatments")
+    side = pictures.shape[1]
     rows: dict[str, list[int]] = {}
     for index, treatment in enumerate(treatments):
         rows.setdefault(treatment, []).append(index)
@@ -115,9 +141,9 @@ def montage(
     for row, (treatment, members) in enumerate(rows.items()):
         for column, member in enumerate(members[:shown]):
             y, x = row * step, column * step
-            mosaic[y : y + side, x : x + side] = mixed[member]
-        few = f"\n(n = {len(members)})" if len(members) < shown else ""
-        labels.append(short(treatment, 26) + few)
+            mosaic[y : y + side, x : x + side] = pictures[member]
+        count = f"\n(n = {len(members)})" if len(members) < shown else ""
+        labels.append(short(treatment, 26) + count)
 
     cell = min(0.85, 8.2 / shown)
     figure = empty(2.4 + shown * cell, 0.8 + len(rows) * cell)
@@ -127,12 +153,11 @@ def montage(
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    handles = [Patch(color=colour, ec=FAINT) for colour in colours]
     figure.legend(
-        handles,
+        [Patch(color=colour, ec=FAINT) for colour in _colours(len(channels))],
         [short(channel) for channel in channels],
         loc="outside upper right",
-        ncols=min(channel_count, 5),
+        ncols=min(len(channels), 5),
         title=f"each cell {side} × {side} pixels; black to full colour = the plate's range",
         title_fontsize=8,
     )

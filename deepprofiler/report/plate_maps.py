@@ -1,4 +1,4 @@
-"""Where a well lies on its plate, and maps of plates."""
+"""Positions of wells on plates, and maps of plates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from deepprofiler.columns import natural_ranks
 from deepprofiler.errors import DataError
 from deepprofiler.report.figures import (
     FAINT,
@@ -34,14 +35,14 @@ _SIZES = ((8, 12), (16, 24), (32, 48))
 
 @dataclass(frozen=True)
 class Layout:
-    """A plate's grid, and the wells' places on it.
+    """Size of a plate, and positions of its wells.
 
     Attributes
     ----------
     rows, columns : int
         8 × 12, 16 × 24 or 32 × 48.
     places : dict
-        Well name to (row, column), from 0.
+        From names of wells to (row, column), from 0.
     """
 
     rows: int
@@ -50,7 +51,7 @@ class Layout:
 
 
 def well_position(well: str) -> tuple[int, int] | None:
-    """Row and column, from 0, of a name such as ``B07``, ``b7`` or ``AA12``; else None."""
+    """Row and column, from 0, of a well such as ``B07``, ``b7`` or ``AA12``; None for others."""
     match = _NAME.fullmatch(well.strip().upper())
     if match is None:
         return None
@@ -61,22 +62,22 @@ def well_position(well: str) -> tuple[int, int] | None:
 
 
 def row_name(row: int) -> str:
-    """Letters of a row, from 0: A … Z, AA … AF."""
+    """Letters of a row, which is counted from 0: A to Z, AA to AF."""
     return chr(65 + row) if row < 26 else "A" + chr(65 + row - 26)
 
 
 def layout(wells: Iterable[str]) -> Layout | None:
-    """Find the smallest usual plate that holds all wells.
+    """Find the smallest standard plate (96, 384 or 1536 wells) that has all wells.
 
     Returns
     -------
     Layout or None
-        None where a name is not a letter and a number, lies outside 32 × 48, or two names mean
-        one place (``A1`` and ``A01``).
+        None where a name is not a position on a plate of 32 × 48, or two names are one position
+        (``A1`` and ``A01``).
     """
-    found = {well: well_position(well) for well in wells}
-    places = {well: place for well, place in found.items() if place is not None}
-    if not found or len(set(places.values())) < len(found):
+    positions = {well: well_position(well) for well in wells}
+    places = {well: place for well, place in positions.items() if place is not None}
+    if not positions or len(set(places.values())) < len(positions):
         return None
     last_row = max(row for row, _ in places.values())
     last_column = max(column for _, column in places.values())
@@ -97,26 +98,26 @@ def plate_map(
     flag: str = "flagged",
     from_zero: bool = True,
 ) -> Figure:
-    """Draw one value per well where the wells lie, one panel per plate, on one colour scale.
+    """Draw one value per well, one panel per plate, on one colour scale.
 
-    A well that is not named is an empty circle; a well whose value is 0 is filled and says 0; a
-    well whose value is NaN is crossed out. Where the names are no places on a 96-, 384- or
-    1536-well plate, the wells are listed as bars instead.
+    Positions without a well are empty circles, wells with the value 0 are filled and labelled 0,
+    and wells with the value NaN are crosses. If names are not positions on a 96-, 384- or 1536-well
+    plate, the wells are drawn as a list of bars instead.
 
     Parameters
     ----------
     plates, wells : sequence of str
-        n names each; no plate has a well twice.
+        n names each; a well occurs once on its plate.
     values : sequence of float
         n values, NaN where nothing was measured.
     quantity : str
-        What the values are, with their unit.
+        Name of the values, with their unit.
     flagged : sequence of bool, optional
-        n wells to ring.
+        Which of the n wells have a ring.
     flag : str
-        What the ring means.
+        Meaning of the ring, for the legend.
     from_zero : bool
-        Whether the colours begin at 0 rather than at the smallest value.
+        Whether the colour scale begins at 0 or at the smallest value.
 
     Returns
     -------
@@ -125,7 +126,7 @@ def plate_map(
     Raises
     ------
     DataError
-        There is no well, or a plate has a well twice.
+        There are no wells, or a well occurs twice on its plate.
     """
     rings = np.zeros(len(wells), bool) if flagged is None else np.asarray(flagged, bool)
     table = pd.DataFrame(
@@ -136,11 +137,16 @@ def plate_map(
     twice = table[table.duplicated(["plate", "well"])]
     if len(twice):
         plate, well = twice.iloc[0][["plate", "well"]]
-        raise DataError(f"plate {plate}, well {well} has two values; a plate map needs one a well")
+        raise DataError(
+            f"plate {plate}, well {well} has two values; a plate map needs one per well"
+        )
     scale = _scale(table["value"].to_numpy(), from_zero)
     groups = {str(plate): group for plate, group in table.groupby("plate", sort=False)}
-    found = {plate: layout(group["well"]) for plate, group in groups.items()}
-    layouts = {plate: grid for plate, grid in found.items() if grid is not None}
+    layouts = {
+        plate: grid
+        for plate, group in groups.items()
+        if (grid := layout(group["well"])) is not None
+    }
     if len(layouts) == len(groups):
         return _grids(groups, layouts, scale, quantity, flag)
     return _lists(groups, scale, quantity, flag)
@@ -178,7 +184,7 @@ def _grids(
     for panel in panels[len(groups) :]:
         panel.set_axis_off()
     table = pd.concat(groups.values())
-    gaps = any(len(groups[plate]) < found.rows * found.columns for plate, found in layouts.items())
+    gaps = any(len(groups[plate]) < grid.rows * grid.columns for plate, grid in layouts.items())
     figure.colorbar(
         ScalarMappable(scale, SEQUENTIAL), ax=panels, label=quantity, shrink=0.7, pad=0.02
     )
@@ -187,28 +193,28 @@ def _grids(
 
 
 def _grid(axes: Axes, wells: pd.DataFrame, layout: Layout, scale: Normalize, width: float) -> None:
-    """Draw one plate: every place faint, then the wells in their colours."""
+    """Draw one plate: all positions as faint circles, then the wells in their colours."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle
 
     radius = 0.41
-    everywhere = [Circle((x, y), radius) for y in range(layout.rows) for x in range(layout.columns)]
+    positions = [Circle((x, y), radius) for y in range(layout.rows) for x in range(layout.columns)]
     axes.add_collection(
-        PatchCollection(everywhere, facecolors="white", edgecolors=FAINT, linewidths=0.8)
+        PatchCollection(positions, facecolors="white", edgecolors=FAINT, linewidths=0.8)
     )
     places = [layout.places[well] for well in wells["well"]]
-    known = wells["value"].notna().to_numpy()
-    circles = [Circle((x, y), radius) for (y, x), has in zip(places, known, strict=True) if has]
-    rings = ["none" if not ring else OKABE_ITO[5] for ring in wells["ring"][known]]
+    measured = wells["value"].notna().to_numpy()
+    circles = [Circle((x, y), radius) for (y, x), has in zip(places, measured, strict=True) if has]
+    rings = ["none" if not ring else OKABE_ITO[5] for ring in wells["ring"][measured]]
     filled = PatchCollection(circles, cmap=SEQUENTIAL, norm=scale, label="wells")
-    filled.set_array(wells["value"][known].to_numpy())
+    filled.set_array(wells["value"][measured].to_numpy())
     filled.set(edgecolors=rings, linewidths=2)
     axes.add_collection(filled)
-    unknown = np.array(places)[~known]
-    if len(unknown):
+    missing = np.array(places)[~measured]
+    if len(missing):
         axes.scatter(
-            unknown[:, 1],
-            unknown[:, 0],
+            missing[:, 1],
+            missing[:, 0],
             marker="x",
             c=QUIET,
             s=(9 * width / layout.columns) ** 2,
@@ -235,19 +241,19 @@ def _grid(axes: Axes, wells: pd.DataFrame, layout: Layout, scale: Normalize, wid
 
 
 def _legend(table: pd.DataFrame, scale: Normalize, flag: str, gaps: bool) -> list[Line2D]:
-    """Explain the marks that occur."""
+    """Legend of the marks that occur."""
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
-    def mark(label: str, **look: Any) -> Line2D:
-        return Line2D([], [], linestyle="none", markersize=8, label=label, **look)
+    def mark(label: str, **style: Any) -> Line2D:
+        return Line2D([], [], linestyle="none", markersize=8, label=label, **style)
 
     empty_circle = {"marker": "o", "markerfacecolor": "white"}
     gap = mark("no such well in the index", markeredgecolor=QUIET, **empty_circle)
     marks = [gap] if gaps else []
     if (table["value"] == 0).any():
         lowest = colormaps[SEQUENTIAL](scale(0.0))
-        marks.append(mark("0: imaged, nothing found", marker="o", color=lowest))
+        marks.append(mark("measured as 0", marker="o", color=lowest))
     if table["value"].isna().any():
         marks.append(mark("in the index, not measured", marker="x", color=QUIET))
     if table["ring"].any():
@@ -259,13 +265,13 @@ def _legend(table: pd.DataFrame, scale: Normalize, flag: str, gaps: bool) -> lis
 def _lists(
     groups: Mapping[str, pd.DataFrame], scale: Normalize, quantity: str, flag: str
 ) -> Figure:
-    """Bars in the order of the names, at most 40 in a panel."""
+    """Bars in the natural order of the names, at most 40 in a panel."""
     from matplotlib.patches import Patch
 
     panels = [
         (plate, wells.iloc[start : start + 40])
         for plate, table in groups.items()
-        for wells in [table.sort_values("well", key=lambda names: names.map(_natural))]
+        for wells in [table.sort_values("well", key=natural_ranks)]
         for start in range(0, len(wells), 40)
     ]
     across = min(3, len(panels))
@@ -290,9 +296,3 @@ def _lists(
     if any(table["ring"].any() for table in groups.values()):
         figure.legend(handles=[Patch(color=OKABE_ITO[5], label=flag)], loc="outside lower left")
     return figure
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key by which `w2` comes before `w10`."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(int(part) if part.isdecimal() and part.isascii() else -1, part) for part in parts]

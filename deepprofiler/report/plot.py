@@ -1,4 +1,4 @@
-"""Plots: arrays and tables in, matplotlib figures out."""
+"""Plots of maps, confusions, training and layers: arrays and tables in, figures out."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def embedding(
 ) -> Figure:
     """Draw an embedding, coloured by categories or by numbers.
 
-    Up to 32 categories get a colour and a shape of their own; where there are more, the rarer
-    ones are grey.
+    Up to 32 categories have a colour and shape of their own; if there are more, the rarest ones
+    are grey.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ def embedding(
     values : sequence
         n numbers, or n names.
     quantity : str
-        What the colours mean, with its unit.
+        Name of what the colours show, with its unit.
     method : str
-        Names the axes.
+        Name of the axes, such as ``t-SNE``.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def embedding(
     figure = empty(5.6 + 1.9 * legend_columns, 5.2)
     axes = figure.subplots()
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        known = column.notna().to_numpy()
-        axes.scatter(x[~known], y[~known], c=FAINT, **marks)
-        drawn = axes.scatter(x[known], y[known], c=column[known], cmap=SEQUENTIAL, **marks)
+        present = column.notna().to_numpy()
+        axes.scatter(x[~present], y[~present], c=FAINT, **marks)
+        drawn = axes.scatter(x[present], y[present], c=column[present], cmap=SEQUENTIAL, **marks)
         figure.colorbar(drawn, ax=axes, label=quantity, shrink=0.8)
     else:
         names = column.astype(str)
@@ -76,13 +76,13 @@ def embedding(
             label = f"{len(counts) - len(kept)} others ({rest.sum()})"
             axes.scatter(x[rest], y[rest], c=FAINT, label=label, **marks)
         for index, name in enumerate(kept):
-            chosen = (names == name).to_numpy()
+            rows = (names == name).to_numpy()
             axes.scatter(
-                x[chosen],
-                y[chosen],
+                x[rows],
+                y[rows],
                 c=OKABE_ITO[index % len(OKABE_ITO)],
                 marker=MARKERS[index // len(OKABE_ITO)],
-                label=f"{short(name, 24)} ({chosen.sum()})",
+                label=f"{short(name, 24)} ({rows.sum()})",
                 **marks,
             )
         figure.legend(
@@ -101,12 +101,12 @@ def embedding(
 def confusion_matrix(
     counts: np.ndarray, names: Sequence[str], *, truth: str, prediction: str
 ) -> Figure:
-    """Draw a confusion matrix: counts as text, shares of the row as colour, zeros white.
+    """Draw a confusion matrix: counts as text, shares of the row as colours, zeros white.
 
     Parameters
     ----------
     counts : ndarray
-        (K, K); rows are the truth. Ties may make them fractional.
+        (K, K), rows are the truth; ties make them fractional.
     names : sequence of str
         K names.
     truth, prediction : str
@@ -153,14 +153,14 @@ def confusion_matrix(
 
 @style()
 def training_curves(history: pd.DataFrame, *, chance: float | None = None) -> Figure:
-    """Draw a training log, one panel per measure, training and validation together.
+    """Draw a training history, one panel per measure with training and validation.
 
     Parameters
     ----------
     history : DataFrame
         One row per epoch: ``epoch`` and numbers such as ``loss`` and ``val_loss``.
     chance : float, optional
-        Accuracy of a guess, drawn as a line in the panels of accuracies.
+        Accuracy expected by chance, drawn as a line in the panels of accuracies.
 
     Returns
     -------
@@ -169,13 +169,13 @@ def training_curves(history: pd.DataFrame, *, chance: float | None = None) -> Fi
     Raises
     ------
     DataError
-        There is no epoch or no measure.
+        There are no epochs or no measures.
     """
     names = [str(name) for name in history]
     measures = [name for name in names if name != "epoch" and not name.startswith("val_")]
     if "epoch" not in names or not len(history) or not measures:
         raise DataError(
-            f"training curves need a column `epoch`, a measure and a row; found "
+            f"training curves need a column `epoch`, at least one measure and one row; got "
             f"{len(history)} rows of {names}"
         )
     columns = min(3, len(measures))
@@ -220,8 +220,8 @@ def layers(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Columns ``layer, normalization, metric, value, low, high``, the layers in their order; an
-        interval may be missing.
+        Columns ``layer, normalization, metric, value, low, high``, the layers in their order;
+        intervals may be missing.
 
     Returns
     -------
@@ -230,25 +230,26 @@ def layers(table: pd.DataFrame) -> Figure:
     Raises
     ------
     DataError
-        There is no row.
+        The table is empty.
     """
     if not len(table):
         raise DataError("there is no layer to draw")
     names = list(dict.fromkeys(table["layer"].astype(str)))
-    ways = list(dict.fromkeys(table["normalization"].astype(str)))
+    normalizations = list(dict.fromkeys(table["normalization"].astype(str)))
     metrics = list(dict.fromkeys(table["metric"].astype(str)))
     across = min(2, len(metrics))
     down = math.ceil(len(metrics) / across)
     width = float(np.clip(0.75 * len(names), 3.4, 6.5))
     figure = empty(width * across + 1.2, 3.1 * down + 0.4)
     panels = figure.subplots(down, across, squeeze=False).ravel()
-    places = {name: float(place) for place, name in enumerate(names)}
+    positions = {name: float(position) for position, name in enumerate(names)}
     for panel, metric in zip(panels, metrics, strict=False):
         of_metric = table[table["metric"].astype(str) == metric]
-        for index, way in enumerate(ways):
-            rows = of_metric[of_metric["normalization"].astype(str) == way]
-            # Beside each other, so that intervals do not hide one another.
-            x = rows["layer"].astype(str).map(places) + 0.12 * (index - (len(ways) - 1) / 2)
+        for index, normalization in enumerate(normalizations):
+            rows = of_metric[of_metric["normalization"].astype(str) == normalization]
+            # Shifted, so that intervals do not hide one another.
+            shift = 0.12 * (index - (len(normalizations) - 1) / 2)
+            x = rows["layer"].astype(str).map(positions) + shift
             value = rows["value"].to_numpy(float)
             low, high = (rows[side].astype(float).fillna(rows["value"]) for side in ("low", "high"))
             panel.errorbar(
@@ -260,7 +261,7 @@ def layers(table: pd.DataFrame) -> Figure:
                 markersize=5,
                 linewidth=1.4,
                 elinewidth=1,
-                label=short(way),
+                label=short(normalization),
             )
         panel.set_xticks(
             range(len(names)),

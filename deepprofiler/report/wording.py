@@ -1,4 +1,4 @@
-"""Results in words: the notes of a measure, and a measure in one line.
+"""Numbers and results in words: numbers, names of columns, measures and their notes.
 
 The log of ``analyze`` and the report page both take their sentences from here.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from deepprofiler.errors import counted
 from deepprofiler.evaluation.measure import Measure, Note, NoteCode, Reason
+from deepprofiler.evaluation.scores import Undefined
 
 # Names that a note lists; more are given as a number.
 _NAMES_LISTED = 5
@@ -73,6 +76,29 @@ _NOTES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
+def number(value: Any) -> str:
+    """Write whole numbers in full with thin spaces, and others with three digits."""
+    if isinstance(value, str):
+        return value
+    if not np.isfinite(value):
+        return "not defined"
+    if float(value) == round(float(value)) and abs(value) < 1e15:
+        return f"{round(float(value)):,}".replace(",", "\u202f")
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.3g}"
+
+
+def share(value: float) -> str:
+    """Write a share or an accuracy with two decimals."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def column_label(column: str) -> str:
+    """Name of a column of ``neighbours.csv`` as a label: ``neighbour_dose`` is dose."""
+    return column.removeprefix("neighbour_").replace("_", " ")
+
+
 def note_text(note: Note) -> str:
     """Put a note into words.
 
@@ -96,6 +122,17 @@ def measure_text(measure: Measure) -> str:
     if measure.chance is not None:
         parts.append(f"chance {measure.chance:.3f}")
     return (
-        f"{measure.name} {measure.value:.3f} of {measure.n} "
-        f"({'; '.join([*parts, measure.metric])})"
+        f"{measure.name} {measure.value:.3f} of {measure.n} ({'; '.join([*parts, measure.metric])})"
+    )
+
+
+def undefined_text(undefined: Undefined) -> str:
+    """Say why an evaluation has no value."""
+    if undefined.error is not None:
+        return str(undefined.error)
+    if undefined.missing == "batch":
+        return "all wells are of one batch"
+    return (
+        f"the index has no {undefined.missing}; name its column in "
+        f"dataset.columns.{undefined.missing}"
     )

@@ -1,262 +1,232 @@
-"""The report page of an experiment: figures, their data, and what they say."""
+"""The step ``report``: read what the report is made of, and write its page."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from deepprofiler.columns import COUNT, FLAG
-from deepprofiler.commands.analyze.aggregate import Gathered
-from deepprofiler.commands.analyze.normalize import Normalized
-from deepprofiler.evaluation.accuracy import Accuracy
-from deepprofiler.evaluation.scores import Scores
-from deepprofiler.evaluation.screen import Screen
+from deepprofiler.columns import CELL, PLATE, SITE, WELL
+from deepprofiler.commands.analyze.aggregate import AggregatedWells
+from deepprofiler.commands.analyze.evaluate import Evaluated
+from deepprofiler.commands.analyze.normalize import NormalizedWells
+from deepprofiler.errors import DataError
+from deepprofiler.imaging import illumination
 from deepprofiler.imaging.object_features import CP_MEASURE
+from deepprofiler.learning.cell_store import CellStore
+from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
 from deepprofiler.project.outcome import read_failures
-from deepprofiler.report import explore
-from deepprofiler.report.drawings import Drawings
-from deepprofiler.report.findings import (
-    Comparison,
-    Estimate,
-    LeftOut,
-    Method,
-    Metric,
-)
-from deepprofiler.report.overview import overview
-from deepprofiler.report.page import Report, Section, Table, write
-from deepprofiler.report.report_tables import lower_is_better, measures
+from deepprofiler.project.site_quality import well_quality
+from deepprofiler.report.explore import THUMBNAIL
+from deepprofiler.report.pictures import composite, display_ranges
+from deepprofiler.report.report_inputs import CellPictures, PlateIllumination, ReportInputs
+from deepprofiler.report.sections import example_cells, write_page
 
-_UNITS = {
-    "NSC": ("treatments", "have their nearest neighbour of another compound in their mechanism"),
-    "NSCB": (
-        "treatments",
-        "have their nearest neighbour of another compound and batch in their mechanism",
-    ),
-    "gene accuracy": ("wells", "have their nearest well of another variant in their gene"),
-    "replicate accuracy": ("wells", "have a nearest well of the same treatment"),
-}
+# Plates whose illumination is shown.
+_PLATES_SHOWN = 6
+# Cells of a plate that its display range is computed from.
+_RANGE_CELLS = 300
 
 
 def write_report(
     project: Project,
-    gathered: Gathered,
-    done: Normalized,
-    methods: Sequence[Scores],
-    corrected: Mapping[str, Scores],
+    aggregated: AggregatedWells,
+    normalized: NormalizedWells,
+    evaluated: Evaluated,
 ) -> None:
     """Write ``report/index.html``, its figures as PNG and SVG, and their data as CSV.
 
     Parameters
     ----------
     project : Project
-    gathered : Gathered
-        Counts, sampled cells and their origin.
-    done : Normalized
-        Well profiles and their normalization.
-    methods : sequence of Scores
-        The learned profile first, then its baselines.
-    corrected : mapping
-        Names of normalizations to the scores of the same features under each.
+    aggregated : AggregatedWells
+        Of the layer that the profile is made of.
+    normalized : NormalizedWells
+    evaluated : Evaluated
     """
-    page = _Page(project, gathered, done, methods, corrected)
-    write(page.report(), project.report_path)
-    page.drawings.remove_others()
-
-
-class _Page:
-    """Makes the parts of the page."""
-
-    def __init__(
-        self,
-        project: Project,
-        gathered: Gathered,
-        done: Normalized,
-        methods: Sequence[Scores],
-        corrected: Mapping[str, Scores],
-    ):
-        self.project = project
-        self.index = project.index
-        self.gathered = gathered
-        self.chain = done.chain
-        self.screen = Screen.of(project, done.wells)
-        self.lower = lower_is_better(self.screen)
-        self.methods = methods
-        self.corrected = corrected
-        self.drawings = Drawings(project, gathered)
-        self.failures = self._failures()
-
-    def report(self) -> Report:
-        """Put all parts together."""
-        counts = self.gathered.counts
-        project, index = self.project, self.index
-        seen = overview(self.drawings)
-        flagged = Table("Flagged wells", seen.flagged)
-        results = (
-            self._matching(),
-            self._corrections(),
-            Section("Similarity", explore.unmapped(self.screen)),
-            Section("Layers", (), tuple(self.drawings.layers())),
+    config, index = project.config, project.index
+    channels = list(index.channels)
+    store, no_cell_pictures = _open_store(map(project.store_path, index.plates), channels)
+    pictures = None
+    if store is not None:
+        pictures = _cell_pictures(
+            store,
+            aggregated.sample,
+            examples=example_cells(aggregated.sample, evaluated.screen),
+            size=config.crops.size,
         )
-        sections = (
-            Section(
-                "The screen",
-                (
-                    f"{len(index.sites)} sites in {len(counts)} wells on "
-                    f"{len(index.plates)} plate{'s' if len(index.plates) > 1 else ''}.",
-                ),
-                tuple(self.drawings.illumination()),
-                (flagged,) if len(seen.flagged) else (),
-            ),
-            Section("Cells by treatment", self._about_cells(), tuple(self.drawings.cells())),
-            Section("Training", (), tuple(self.drawings.training())),
-        )
-        return Report(
-            title=project.root.resolve().name,
-            subtitle=f"Experiment {project.experiment}",
-            facts={
-                "plates": len(index.plates),
-                "wells": len(counts),
-                "cells": int(counts[COUNT].sum()),
-                "features": len(self.gathered.origin.names),
-            },
-            comparison=self._comparison(),
-            left_out=tuple(self._left_out()),
-            notes=_warnings(len(seen.flagged), len(counts)),
-            wells=seen.wells,
-            views=tuple(explore.views(self.drawings, self.screen, self.chain)),
-            similarities=explore.similarities(self.drawings, self.screen),
-            neighbours=explore.nearest(self.screen),
-            results=tuple(section for section in results if _says_something(section)),
-            sections=tuple(section for section in sections if _says_something(section)),
-            failures=self.failures,
-            provenance=self._provenance(),
-            config=project.config.to_yaml(),
-        )
-
-    def _provenance(self) -> dict[str, str]:
-        """Say what made the numbers, as far as it is known."""
-        project, origin = self.project, self.gathered.origin
-        made = {
-            "date": date.today().isoformat(),
-            "seed": str(project.config.dataset.seed),
-            "model": project.config.train.model.name,
-            "weights": origin.checkpoint,
-            "digest of the weights": origin.digest,
-            "layer": ", ".join(origin.layers),
-            "channels": ", ".join(origin.channels),
-            "size of crops": f"{origin.crop_size} × {origin.crop_size} pixels",
-            "crop rescale rule": origin.rescale,
-            "normalization": " + ".join(step.name for step in self.chain.steps) or "none",
-            "index": project.index_path.name,
-            "config": project.config_path.name,
-        }
-        if self.failures is not None:
-            reasons = Counter(self.failures["stage"])
-            made["failures"] = "; ".join(f"{n} in {stage}" for stage, n in reasons.items())
-        return made | origin.versions
-
-    def _matching(self) -> Section:
-        """Confusions and all measures of the profile and its baselines."""
-        methods = {method.name: method for method in self.methods}
-        table = measures("Every measure, against the baselines", methods, self.lower, folded=True)
-        pictures = tuple(self.drawings.confusions(self.methods[0]))
-        tables = (table,) if len(table.rows) else ()
-        return Section("Matching", (), pictures, tables, self._notes())
-
-    def _corrections(self) -> Section:
-        """The same features under other normalizations."""
-        headings = {
-            f"{name} (used)" if scores is self.methods[0] else name: scores
-            for name, scores in self.corrected.items()
-        }
-        table = measures("Every measure, by correction", headings, self.lower)
-        notes = tuple(self.chain.notes_)
-        if not len(table.rows) or len(headings) < 2:
-            return Section("Corrections", notes=notes)
-        text = (
-            "The same features, normalized in other ways. Choosing the best of these after looking "
-            "at the mechanisms flatters it: a choice belongs before.",
-        )
-        return Section("Corrections", text, (), (table,), notes)
-
-    def _comparison(self) -> Comparison:
-        first = self.methods[0]
-        metrics = [
-            Metric(name, *_UNITS[name], chance=result.chance)
-            for name, result in first.results.items()
-        ]
-        methods = [
-            Method(
-                method.name,
-                method.about,
-                {name: _estimate(result) for name, result in method.results.items()},
-            )
-            for method in self.methods
-        ]
-        return Comparison(metrics, methods)
-
-    def _left_out(self) -> Iterator[LeftOut]:
-        counts = self.gathered.counts
-        small = self.project.config.analyze.min_cells
-        empty = int((counts[COUNT] == 0).sum())
-        few = int(counts[FLAG].sum()) - empty
-        yield LeftOut("wells", empty, len(counts), "hold no cells")
-        yield LeftOut("wells", few, len(counts), f"hold fewer than {small} cells")
-        names = self.gathered.origin.names
-        yield LeftOut("features", len(self.chain.left_out_), len(names), "are undefined in a fit")
-        yield LeftOut("cells", self.gathered.not_finite, None, "have features that are not finite")
-        yield LeftOut(
-            "sites", self.gathered.failed_sites, len(self.index.sites), "could not be used"
-        )
-        if self.failures is not None:
-            cells = int((self.failures["cell"] != "").sum())
-            yield LeftOut("cells", cells, None, "lie off their image")
-        for name, result in self.methods[0].results.items():
-            missing = result.total - result.n
-            unit = _UNITS[name][0]
-            yield LeftOut(unit, missing, result.total, f"cannot be matched for {name}")
-
-    def _failures(self) -> pd.DataFrame | None:
-        measured = self.project.config.analyze.classical == CP_MEASURE
-        rows = [
-            row
-            for stage in ("prepare", "locate", "export-sc", "profile", *["analyze"] * measured)
-            for path in self.project.failed_paths(stage)
-            for row in read_failures(path, stage)
-        ]
-        if not rows:
-            return None
-        table = pd.DataFrame([vars(row) for row in rows])
-        # What one stage cannot read, the next cannot either: the last to say so is listed.
-        return table.drop_duplicates(["plate", "well", "site", "cell"], keep="last")
-
-    def _about_cells(self) -> tuple[str, ...]:
-        return () if self.drawings.store is not None else (self.drawings.no_store,)
-
-    def _notes(self) -> tuple[str, ...]:
-        first = self.methods[0]
-        said = [
-            f"{result.name}: {note}" for result in first.results.values() for note in result.notes
-        ]
-        return tuple(said + [f"{name}: {why}" for name, why in first.undefined.items()])
+        no_cell_pictures = "No cells are shown: the sampled cells have no exported crops."
+    failures = _failures(project)
+    inputs = ReportInputs(
+        title=project.root.resolve().name,
+        experiment=project.experiment,
+        plates=index.plates,
+        channels=channels,
+        sites=len(index.sites),
+        min_cells=config.analyze.min_cells,
+        seed=config.dataset.seed,
+        embedding=config.analyze.embedding,
+        counts=aggregated.counts,
+        screen=evaluated.screen,
+        chain=normalized.chain,
+        sample=aggregated.sample,
+        features=len(aggregated.provenance.names),
+        methods=evaluated.methods,
+        normalizations=evaluated.normalizations,
+        neighbours=evaluated.neighbours,
+        failed_sites=aggregated.failed_sites,
+        not_finite_cells=aggregated.not_finite,
+        failures=failures,
+        layers=_read_table(project.profiles_path("layers.csv"), ["layer", "normalization"]),
+        quality=well_quality(project),
+        illumination=_illumination(
+            {plate: project.illumination_path(plate) for plate in index.plates[:_PLATES_SHOWN]},
+            channels,
+        ),
+        history=_read_table(project.history_path),
+        cell_pictures=pictures,
+        no_cell_pictures=no_cell_pictures,
+        provenance=_provenance(project, aggregated, normalized, failures),
+        config=config.to_yaml(),
+    )
+    write_page(inputs, project.report_folder)
 
 
-def _warnings(flagged: int, wells: int) -> tuple[str, ...]:
-    if not flagged:
-        return ()
-    return (f"{flagged} of {wells} wells are worth a look: “Plates” and “The screen” say why.",)
+def _provenance(
+    project: Project,
+    aggregated: AggregatedWells,
+    normalized: NormalizedWells,
+    failures: pd.DataFrame | None,
+) -> dict[str, str]:
+    """What the numbers were made with."""
+    config, features = project.config, aggregated.provenance
+    values = {
+        "date": date.today().isoformat(),
+        "seed": str(config.dataset.seed),
+        "model": config.train.model.name,
+        "weights": features.checkpoint,
+        "digest of the weights": features.digest,
+        "layer": ", ".join(features.layers),
+        "channels": ", ".join(features.channels),
+        "size of crops": f"{features.crop_size} × {features.crop_size} pixels",
+        "crop rescale rule": features.rescale,
+        "normalization": " + ".join(step.name for step in normalized.chain.steps) or "none",
+        "index": project.index_path.name,
+        "config": project.config_path.name,
+    }
+    if failures is not None:
+        by_stage = Counter(failures["stage"])
+        values["failures"] = "; ".join(f"{n} in {stage}" for stage, n in by_stage.items())
+    return values | features.versions
 
 
-def _says_something(section: Section) -> bool:
-    return bool(section.text or section.pictures or section.tables or section.notes)
+def _failures(project: Project) -> pd.DataFrame | None:
+    """All failures of all commands, one row per site, well or cell; None where nothing failed."""
+    stages = ["prepare", "locate", "export-sc", "profile"]
+    if project.config.analyze.classical == CP_MEASURE:
+        stages.append("analyze")
+    rows = [
+        row
+        for stage in stages
+        for path in project.failed_paths(stage)
+        for row in read_failures(path, stage)
+    ]
+    if not rows:
+        return None
+    table = pd.DataFrame([vars(row) for row in rows])
+    # A site that one command cannot read fails in the next ones too: the last is listed.
+    return table.drop_duplicates(["plate", "well", "site", "cell"], keep="last")
 
 
-def _estimate(result: Accuracy) -> Estimate:
-    """Give a value with the wider of its intervals: doses of a compound stand or fall together."""
-    widths = [interval.high - interval.low for interval in (result.exact, result.by_compound)]
-    wider = result.by_compound if widths[1] > widths[0] else result.exact
-    return Estimate(result.value, result.n, wider.low, wider.high, result.value * result.n)
+def _read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame | None:
+    """Read a table, some columns as text; None where there is no file."""
+    return pd.read_csv(path, dtype=dict.fromkeys(text, str)) if path.exists() else None
+
+
+def _illumination(
+    paths: Mapping[str, Path], channels: Sequence[str]
+) -> dict[str, PlateIllumination]:
+    """Read illumination functions by plate; none where one has other channels."""
+    plates = {plate: illumination.load(path) for plate, path in paths.items() if path.exists()}
+    if any(list(measured.channels) != list(channels) for measured in plates.values()):
+        return {}
+    return {
+        plate: PlateIllumination(measured.function, measured.percentiles)
+        for plate, measured in plates.items()
+    }
+
+
+# Pictures of the sampled cells.
+
+
+def _open_store(paths: Iterable[Path], channels: Sequence[str]) -> tuple[CellStore | None, str]:
+    """Open the exported crops; where they cannot be shown, give None and the reason."""
+    existing = [path for path in paths if path.exists()]
+    if not existing:
+        return None, "No cells are shown because no crops are exported; run `export-sc`."
+    try:
+        store = CellStore(existing)
+    except DataError as error:
+        return None, f"No cells are shown: {error}"
+    if list(store.channels) != list(channels):
+        names = ", ".join(store.channels)
+        return None, f"No cells are shown because the exported crops have other channels: {names}."
+    return store, ""
+
+
+def _cell_pictures(
+    store: CellStore, sample: Profiles, *, examples: Sequence[np.ndarray], size: int
+) -> CellPictures | None:
+    """Make thumbnails of the sampled cells, and large pictures of examples of each treatment.
+
+    Parameters
+    ----------
+    store : CellStore
+    sample : Profiles
+    examples : sequence of ndarray
+        Rows of the sample.
+    size : int
+        Side of the middle of the crops that is shown, in pixels.
+
+    Returns
+    -------
+    CellPictures or None
+        None where no sampled cell has a crop.
+    """
+    keys = [PLATE, WELL, SITE, CELL]
+    stored = pd.MultiIndex.from_frame(store.table[keys])
+    slots = stored.get_indexer(pd.MultiIndex.from_frame(sample.metadata[keys]))
+    if not (slots >= 0).any():
+        return None
+    size = min(size, store.size)
+    first = (store.size - size) // 2
+    step = max(1, size // THUMBNAIL)
+    whole, coarse = slice(first, first + size), slice(first, first + size, step)
+    side = len(range(0, size, step))
+    thumbnails = np.zeros((len(sample), side, side, 3), np.uint8)
+    pictures: dict[int, np.ndarray] = {}
+    large = np.isin(np.arange(len(sample)), np.concatenate([np.empty(0, int), *examples]))
+    # Plate by plate, so that whole crops of only one are in memory.
+    for plate in set(sample.values(PLATE)[slots >= 0]):
+        of_plate = np.flatnonzero((store.table[PLATE] == plate).to_numpy())
+        spread = of_plate[:: max(1, len(of_plate) // _RANGE_CELLS)]
+        ranges = display_ranges(_intensities(store, spread, whole))
+        rows = np.flatnonzero((sample.values(PLATE) == plate) & (slots >= 0))
+        thumbnails[rows] = composite(_intensities(store, slots[rows], coarse), ranges)
+        rows = rows[large[rows]]
+        if len(rows):
+            shown = composite(_intensities(store, slots[rows], whole), ranges)
+            pictures |= zip(rows.tolist(), shown, strict=True)
+    return CellPictures(thumbnails, pictures)
+
+
+def _intensities(store: CellStore, slots: np.ndarray, part: slice) -> np.ndarray:
+    """Read a part of crops, in intensities of the images, (n, s, s, C) float32."""
+    crops, minimum, maximum = store.gather(slots)
+    low, high = minimum[:, None, None], maximum[:, None, None]
+    return np.asarray(crops[:, part, part] * ((high - low) / 255) + low, np.float32)

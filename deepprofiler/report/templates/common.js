@@ -1,5 +1,5 @@
 "use strict";
-// What the maps share: colours, elements whose text is only ever text, and a card beside a point.
+// Shared by all scripts: colours, elements whose content is set as text only, and the card.
 const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#4D4D4D", "#F0E442"];
 const SHAPES = 4;
 const FAINT = "#d5dbe1";
@@ -7,11 +7,12 @@ const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89
 const byId = (id) => document.getElementById(id);
 
 const element = (tag, properties, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 };
 
+// Colour of the viridis scale at a share from 0 to 1.
 const viridis = (share) => {
   const place = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
   const start = Math.min(Math.floor(place), VIRIDIS.length - 2);
@@ -22,10 +23,12 @@ const viridis = (share) => {
   return `rgb(${mix.join(",")})`;
 };
 
-const written = (value) => (value === null ? "not known" : String(value));
-const shown = (column, row) =>
-  column.numbers ? written(column.numbers[row]) : column.levels[column.codes[row]] || "(blank)";
+const valueText = (value) => (value === null ? "not known" : String(value));
+// Text of a column of a map: a number, or the name of a level.
+const columnText = (column, row) =>
+  column.numbers ? valueText(column.numbers[row]) : column.levels[column.codes[row]] || "(blank)";
 
+// Path of a symbol: circle, triangle, square or diamond.
 const outline = (context, shape, x, y, r) => {
   context.beginPath();
   if (shape === 1) {
@@ -46,7 +49,8 @@ const outline = (context, shape, x, y, r) => {
   }
 };
 
-const swatch = (look) => {
+// A symbol for a legend.
+const swatch = (symbol) => {
   const space = "http://www.w3.org/2000/svg";
   const drawing = document.createElementNS(space, "svg");
   drawing.setAttribute("viewBox", "-6 -6 12 12");
@@ -54,13 +58,13 @@ const swatch = (look) => {
   path.setAttribute("d", [
     "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0", "M0 -5.2L5 4L-5 4Z",
     "M-4.2 -4.2H4.2V4.2H-4.2Z", "M0 -5.6L5.6 0L0 5.6L-5.6 0Z",
-  ][look.shape]);
-  path.setAttribute("fill", look.colour);
+  ][symbol.shape]);
+  path.setAttribute("fill", symbol.colour);
   drawing.append(path);
   return drawing;
 };
 
-// Shows a card beside a place (x, y) of a stage of a width and height.
+// Shows the card beside a point (x, y) of an area of a width and a height.
 const placeCard = (card, x, y, width, height, ...children) => {
   card.hidden = false;
   card.replaceChildren(...children);
@@ -68,6 +72,7 @@ const placeCard = (card, x, y, width, height, ...children) => {
   card.style.top = `${Math.max(4, Math.min(y - 20, height - card.offsetHeight - 4))}px`;
 };
 
+// Names with their values, for a card.
 const pairs = (entries) => {
   const list = element("dl", {});
   entries.forEach(([name, value]) =>
@@ -75,7 +80,7 @@ const pairs = (entries) => {
   return list;
 };
 
-// Makes a canvas as sharp as the screen, and returns its width and height in CSS pixels.
+// Gives a canvas the resolution of the screen. Returns its width and height in CSS pixels.
 const sharpen = (canvas, context) => {
   const density = window.devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -87,14 +92,14 @@ const sharpen = (canvas, context) => {
 const options = (select, names) =>
   select.replaceChildren(...names.map((name, at) => element("option", { value: String(at), textContent: name })));
 
-// Lowest and highest of the numbers that are known.
+// Lowest and highest number; missing ones are null.
 const rangeOf = (numbers) => {
-  const known = numbers.filter((value) => value !== null);
-  return known.length ? [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))] : [0, 1];
+  const present = numbers.filter((value) => value !== null);
+  return present.length ? [present.reduce((a, b) => Math.min(a, b)), present.reduce((a, b) => Math.max(a, b))] : [0, 1];
 };
 
 const ramp = (colours) => {
-  const made = element("span", { className: "ramp" });
-  made.style.background = `linear-gradient(90deg, ${colours.join(",")})`;
-  return made;
+  const strip = element("span", { className: "ramp" });
+  strip.style.background = `linear-gradient(90deg, ${colours.join(",")})`;
+  return strip;
 };

@@ -1,29 +1,30 @@
 
-// The map: points on a canvas.
+// The map of wells, treatments or cells: points on a canvas.
 const startMap = () => {
-  const views = JSON.parse(byId("views").textContent);
+  const maps = JSON.parse(byId("map-data").textContent);
   const canvas = byId("canvas");
   const context = canvas.getContext("2d");
   const card = byId("card");
-  const state = { view: null, column: null, looks: [], chosen: null, query: "", zoom: 1, x: 0, y: 0, at: -1 };
+  // level: highlighted in the legend; hovered: row of the point whose card is shown, or -1.
+  const state = { map: null, column: null, symbols: [], level: null, query: "", zoom: 1, x: 0, y: 0, hovered: -1 };
   let texts = [];
   let width = 0;
   let height = 0;
 
-  const place = (row) => {
+  const position = (row) => {
     const scale = state.zoom * state.fit;
     return [
-      width / 2 + (state.view.x[row] - state.x) * scale,
-      height / 2 - (state.view.y[row] - state.y) * scale,
+      width / 2 + (state.map.x[row] - state.x) * scale,
+      height / 2 - (state.map.y[row] - state.y) * scale,
     ];
   };
 
-  const lit = (row) =>
-    (state.chosen === null || state.column.codes[row] === state.chosen) &&
+  const highlighted = (row) =>
+    (state.level === null || state.column.codes[row] === state.level) &&
     (state.query === "" || texts[row].includes(state.query));
 
-  const look = (row) => {
-    if (!state.column.numbers) return state.looks[state.column.codes[row]];
+  const symbol = (row) => {
+    if (!state.column.numbers) return state.symbols[state.column.codes[row]];
     const value = state.column.numbers[row];
     const [low, high] = state.range;
     return { shape: 0, colour: value === null ? FAINT : viridis((value - low) / (high - low || 1)) };
@@ -33,16 +34,16 @@ const startMap = () => {
     [width, height] = sharpen(canvas, context);
     context.fillStyle = "#fff";
     context.fillRect(0, 0, width, height);
-    const { view } = state;
-    const count = view.x.length;
+    const { map } = state;
+    const count = map.x.length;
     state.fit = 0.9 * Math.min(width / state.span[0], height / state.span[1]);
     const radius = Math.min(Math.max(110 / Math.sqrt(count), 2.4), 6.5) * Math.min(Math.sqrt(state.zoom), 2);
     state.radius = radius;
     for (const front of [false, true]) {
       for (let row = 0; row < count; row += 1) {
-        if (lit(row) !== front) continue;
-        const [x, y] = place(row);
-        const { shape, colour } = look(row);
+        if (highlighted(row) !== front) continue;
+        const [x, y] = position(row);
+        const { shape, colour } = symbol(row);
         outline(context, shape, x, y, radius);
         context.fillStyle = front ? colour : "#e9edf0";
         context.fill();
@@ -51,8 +52,8 @@ const startMap = () => {
         context.stroke();
       }
     }
-    if (state.at >= 0) {
-      const [x, y] = place(state.at);
+    if (state.hovered >= 0) {
+      const [x, y] = position(state.hovered);
       outline(context, 0, x, y, radius + 3);
       context.lineWidth = 2;
       context.strokeStyle = "#1b2733";
@@ -68,23 +69,23 @@ const startMap = () => {
     context.restore();
   };
 
-  const whole = () => {
-    const middle = (values) => {
+  const resetZoom = () => {
+    const centreAndSpan = (values) => {
       const [low, high] = values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
       return [(low + high) / 2, high - low || 1];
     };
-    const [x, wide] = middle(state.view.x);
-    const [y, tall] = middle(state.view.y);
-    Object.assign(state, { zoom: 1, x, y, span: [wide, tall], at: -1 });
+    const [x, wide] = centreAndSpan(state.map.x);
+    const [y, tall] = centreAndSpan(state.map.y);
+    Object.assign(state, { zoom: 1, x, y, span: [wide, tall], hovered: -1 });
     card.hidden = true;
   };
 
   const describe = () => {
-    const { view } = state;
-    const total = view.x.length;
+    const { map } = state;
+    const total = map.x.length;
     let count = 0;
-    for (let row = 0; row < total; row += 1) count += lit(row);
-    byId("about").textContent = `${view.about} ${count === total ? `${total} points.` : `${count} of ${total} points lit.`}`;
+    for (let row = 0; row < total; row += 1) count += highlighted(row);
+    byId("map-caption").textContent = `${map.caption} ${count === total ? `${total} points.` : `${count} of ${total} points highlighted.`}`;
   };
 
   const legend = () => {
@@ -92,10 +93,10 @@ const startMap = () => {
     const { column } = state;
     box.replaceChildren();
     if (column.numbers) {
-      const [low, high] = state.range.map((value) => element("span", { textContent: written(value) }));
+      const [low, high] = state.range.map((value) => element("span", { textContent: valueText(value) }));
       const parts = [element("b", { textContent: column.name }), low, ramp(VIRIDIS), high];
-      const unknown = column.numbers.filter((value) => value === null).length;
-      if (unknown) parts.push(swatch({ shape: 0, colour: FAINT }), element("span", { textContent: `not known (${unknown})` }));
+      const missing = column.numbers.filter((value) => value === null).length;
+      if (missing) parts.push(swatch({ shape: 0, colour: FAINT }), element("span", { textContent: `not known (${missing})` }));
       box.append(element("div", { className: "scale" }, ...parts));
       return;
     }
@@ -104,12 +105,12 @@ const startMap = () => {
     column.levels.forEach((level, code) => {
       const name = level || "(blank)";
       const button = element("button", { type: "button", title: name },
-        swatch(state.looks[code]), element("span", { textContent: name }), element("small", { textContent: String(counts[code]) }));
-      button.setAttribute("aria-pressed", String(state.chosen === code));
+        swatch(state.symbols[code]), element("span", { textContent: name }), element("small", { textContent: String(counts[code]) }));
+      button.setAttribute("aria-pressed", String(state.level === code));
       button.addEventListener("click", () => {
-        state.chosen = state.chosen === code ? null : code;
+        state.level = state.level === code ? null : code;
         [...box.children].forEach((other) => other.setAttribute("aria-pressed", "false"));
-        button.setAttribute("aria-pressed", String(state.chosen === code));
+        button.setAttribute("aria-pressed", String(state.level === code));
         describe();
         draw();
       });
@@ -118,22 +119,22 @@ const startMap = () => {
   };
 
   const colourBy = (index) => {
-    const column = state.view.columns[index];
+    const column = state.map.columns[index];
     state.column = column;
-    state.chosen = null;
+    state.level = null;
     if (column.numbers) {
       state.range = rangeOf(column.numbers);
     } else {
-      // More names than colours times shapes: the rarer ones are grey, and can be clicked.
+      // With more names than colours times shapes, the rarer ones are grey; they can be clicked.
       const counts = column.levels.map(() => 0);
       column.codes.forEach((code) => { counts[code] += 1; });
       const limit = COLOURS.length * SHAPES;
-      // What has no name has no colour either.
+      // A blank name has no colour.
       const order = counts.map((_, code) => code).filter((code) => column.levels[code]).sort((a, b) => counts[b] - counts[a] || a - b);
       const kept = order.slice(0, limit).sort((a, b) => a - b);
-      state.looks = counts.map(() => ({ shape: 0, colour: "#a9b3bd" }));
+      state.symbols = counts.map(() => ({ shape: 0, colour: "#a9b3bd" }));
       kept.forEach((code, index) => {
-        state.looks[code] = { shape: Math.floor(index / COLOURS.length), colour: COLOURS[index % COLOURS.length] };
+        state.symbols[code] = { shape: Math.floor(index / COLOURS.length), colour: COLOURS[index % COLOURS.length] };
       });
     }
     legend();
@@ -142,34 +143,35 @@ const startMap = () => {
   };
 
   const show = (index) => {
-    state.view = views[index];
-    const wanted = state.column ? state.column.name : null;
-    const { columns } = state.view;
-    texts = state.view.x.map((_, row) => columns.map((column) => shown(column, row)).join("\n").toLowerCase());
+    state.map = maps[index];
+    const previous = state.column ? state.column.name : null;
+    const { columns } = state.map;
+    texts = state.map.x.map((_, row) => columns.map((column) => columnText(column, row)).join("\n").toLowerCase());
     options(byId("colour"), columns.map((column) => column.name));
-    const again = Math.max(0, columns.findIndex((column) => column.name === wanted));
-    byId("colour").value = String(again);
-    whole();
-    colourBy(again);
+    const chosen = Math.max(0, columns.findIndex((column) => column.name === previous));
+    byId("colour").value = String(chosen);
+    resetZoom();
+    colourBy(chosen);
   };
 
+  // Shows the card of the point next to the pointer.
   const pick = (event, reach) => {
     const bounds = canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - bounds.left, event.clientY - bounds.top];
     let best = -1;
     let least = reach * reach;
-    for (let row = 0; row < state.view.x.length; row += 1) {
-      if (!lit(row)) continue;
-      const [px, py] = place(row);
+    for (let row = 0; row < state.map.x.length; row += 1) {
+      if (!highlighted(row)) continue;
+      const [px, py] = position(row);
       const distance = (px - x) ** 2 + (py - y) ** 2;
       if (distance < least) [best, least] = [row, distance];
     }
-    if (best === state.at) return;
-    state.at = best;
+    if (best === state.hovered) return;
+    state.hovered = best;
     card.hidden = best < 0;
     if (best >= 0) {
-      const parts = [pairs(state.view.columns.map((column) => [column.name, shown(column, best)]))];
-      const { sheet } = state.view;
+      const parts = [pairs(state.map.columns.map((column) => [column.name, columnText(column, best)]))];
+      const { sheet } = state.map;
       if (sheet) {
         const picture = element("div", { className: "thumbnail" });
         picture.style.backgroundImage = `url(${sheet.image})`;
@@ -177,7 +179,7 @@ const startMap = () => {
         picture.style.backgroundPosition = `${-80 * (best % sheet.across)}px ${-80 * Math.floor(best / sheet.across)}px`;
         parts.unshift(picture);
       }
-      const [px, py] = place(best);
+      const [px, py] = position(best);
       placeCard(card, px, py, width, height, ...parts);
     }
     draw();
@@ -192,7 +194,7 @@ const startMap = () => {
     state.x += dx * gain;
     state.y -= dy * gain;
     state.zoom = next;
-    state.at = -1;
+    state.hovered = -1;
     card.hidden = true;
     draw();
   };
@@ -217,7 +219,7 @@ const startMap = () => {
       const scale = state.zoom * state.fit;
       state.x -= (event.clientX - before.clientX) / scale;
       state.y += (event.clientY - before.clientY) / scale;
-      state.at = -1;
+      state.hovered = -1;
       card.hidden = true;
       draw();
     }
@@ -226,8 +228,8 @@ const startMap = () => {
   ["pointerup", "pointercancel"].forEach((kind) =>
     canvas.addEventListener(kind, (event) => fingers.delete(event.pointerId)));
   canvas.addEventListener("pointerleave", (event) => {
-    if (event.pointerType !== "mouse" || state.at < 0) return;
-    state.at = -1;
+    if (event.pointerType !== "mouse" || state.hovered < 0) return;
+    state.hovered = -1;
     card.hidden = true;
     draw();
   });
@@ -238,21 +240,21 @@ const startMap = () => {
     zoom(Math.exp(-event.deltaY / 200), event.clientX, event.clientY);
   }, { passive: false });
 
-  options(byId("view"), views.map((view) => view.name));
-  byId("view").addEventListener("change", (event) => show(Number(event.target.value)));
+  options(byId("map-choice"), maps.map((map) => map.name));
+  byId("map-choice").addEventListener("change", (event) => show(Number(event.target.value)));
   byId("colour").addEventListener("change", (event) => colourBy(Number(event.target.value)));
   byId("find").addEventListener("input", (event) => {
     state.query = event.target.value.trim().toLowerCase();
-    state.at = -1;
+    state.hovered = -1;
     card.hidden = true;
     describe();
     draw();
   });
   byId("closer").addEventListener("click", () => zoom(1.5));
   byId("farther").addEventListener("click", () => zoom(1 / 1.5));
-  byId("whole").addEventListener("click", () => { whole(); draw(); });
+  byId("reset").addEventListener("click", () => { resetZoom(); draw(); });
   new ResizeObserver(() => { if (canvas.clientWidth !== width || canvas.clientHeight !== height) draw(); }).observe(canvas);
   show(0);
 };
 
-if (byId("views")) startMap();
+if (byId("map-data")) startMap();

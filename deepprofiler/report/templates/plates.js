@@ -1,26 +1,27 @@
 
-// Plate maps: one canvas a plate, one quantity at a time on one scale.
+// Plate maps: one canvas per plate, one quantity at a time, on one scale for all plates.
 const startPlates = () => {
-  const data = JSON.parse(byId("wells").textContent);
+  const data = JSON.parse(byId("well-data").textContent);
   const stage = byId("plate-stage");
   const card = byId("plate-card");
   const state = { column: data.quantities[0], range: [0, 1] };
   const FLAG = "#D55E00";
 
-  const size = (plate, canvas) => {
+  // Margins in pixels for the names of rows and columns, and the distance between wells.
+  const geometry = (plate, canvas) => {
     const left = plate.letters.length ? 18 : 4;
     const top = plate.letters.length ? 16 : 4;
     const step = (canvas.clientWidth - left - 4) / plate.columns;
     return { left, top, step };
   };
 
-  const dot = (context, x, y, radius) => {
+  const circle = (context, x, y, radius) => {
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
   };
 
   const draw = ({ plate, canvas }) => {
-    const { left, top, step } = size(plate, canvas);
+    const { left, top, step } = geometry(plate, canvas);
     canvas.style.height = `${top + step * plate.rows + 4}px`;
     const context = canvas.getContext("2d");
     const [width, height] = sharpen(canvas, context);
@@ -43,7 +44,7 @@ const startPlates = () => {
     context.lineWidth = 1;
     for (let row = 0; plate.letters.length && row < plate.rows; row += 1) {
       for (let column = 0; column < plate.columns; column += 1) {
-        dot(context, ...centre(row, column), step * 0.38);
+        circle(context, ...centre(row, column), step * 0.38);
         context.stroke();
       }
     }
@@ -51,7 +52,7 @@ const startPlates = () => {
     plate.wells.forEach((well) => {
       const value = state.column.numbers[well];
       const [x, y] = centre(data.row[well], data.column[well]);
-      dot(context, x, y, step * 0.41);
+      circle(context, x, y, step * 0.41);
       context.fillStyle = value === null ? "#fff" : viridis((value - low) / (high - low || 1));
       context.fill();
       if (value === null) {
@@ -66,7 +67,7 @@ const startPlates = () => {
         context.stroke();
       }
       if (data.flags[well]) {
-        dot(context, x, y, step * 0.44);
+        circle(context, x, y, step * 0.44);
         context.strokeStyle = FLAG;
         context.lineWidth = Math.max(2, step * 0.1);
         context.stroke();
@@ -83,15 +84,15 @@ const startPlates = () => {
     const at = new Map(plate.wells.map((well) => [`${data.row[well]} ${data.column[well]}`, well]));
     canvas.addEventListener("pointermove", (event) => {
       const bounds = canvas.getBoundingClientRect();
-      const { left, top, step } = size(plate, canvas);
+      const { left, top, step } = geometry(plate, canvas);
       const column = Math.floor((event.clientX - bounds.left - left) / step);
       const row = Math.floor((event.clientY - bounds.top - top) / step);
       const well = at.get(`${row} ${column}`);
       card.hidden = well === undefined;
       if (card.hidden) return;
       const outer = stage.getBoundingClientRect();
-      const entries = data.quantities.map((quantity) => [quantity.name, written(quantity.numbers[well])]);
-      const flag = data.flags[well] ? [["look at it", data.flags[well]]] : [];
+      const entries = data.quantities.map((quantity) => [quantity.name, valueText(quantity.numbers[well])]);
+      const flag = data.flags[well] ? [["flagged", data.flags[well]]] : [];
       const middle = [bounds.left - outer.left + left + (column + 0.5) * step, bounds.top - outer.top + top + (row + 0.5) * step];
       placeCard(card, ...middle, outer.width, outer.height, pairs([["well", data.names[well]], ["plate", plate.name], ...entries, ...flag]));
     });
@@ -103,10 +104,10 @@ const startPlates = () => {
   const choose = (index) => {
     state.column = data.quantities[index];
     state.range = rangeOf(state.column.numbers);
-    // Counts begin at none; brightness and sharpness have no such beginning.
+    // The first quantity is a count, whose scale begins at 0.
     if (index === 0) state.range[0] = 0;
     panels.forEach(draw);
-    const [low, high] = state.range.map((value) => element("span", { textContent: written(value) }));
+    const [low, high] = state.range.map((value) => element("span", { textContent: valueText(value) }));
     const mark = swatch({ shape: 0, colour: "#fff" });
     mark.firstChild.setAttribute("stroke", FLAG);
     mark.firstChild.setAttribute("stroke-width", "1.8");
@@ -119,9 +120,9 @@ const startPlates = () => {
 
   options(byId("quantity"), data.quantities.map((quantity) => quantity.name));
   byId("quantity").addEventListener("change", (event) => choose(Number(event.target.value)));
-  byId("plate-about").textContent = data.about;
+  byId("plate-caption").textContent = data.caption;
   let width = 0;
-  // Drawing changes the height, which must not happen while sizes are being observed.
+  // Drawing changes the height, so it waits until all sizes are observed.
   new ResizeObserver(() => requestAnimationFrame(() => {
     if (stage.clientWidth === width) return;
     width = stage.clientWidth;
@@ -130,4 +131,4 @@ const startPlates = () => {
   choose(0);
 };
 
-if (byId("wells")) startPlates();
+if (byId("well-data")) startPlates();

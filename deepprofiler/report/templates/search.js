@@ -10,7 +10,7 @@ const startSearch = () => {
       row.hidden = !texts[at].includes(query);
       count += !row.hidden;
     });
-    byId("found").textContent = `${count} of ${rows.length} rows`;
+    byId("row-count").textContent = `${count} of ${rows.length} rows`;
   };
   byId("search").addEventListener("input", search);
   search();

@@ -1,7 +1,7 @@
 
-// The heat map: similarities of treatments in the order of their clustering.
+// The heat map: similarities of treatments, in the order of their clustering.
 const startSimilarity = () => {
-  const data = JSON.parse(byId("similarities").textContent);
+  const data = JSON.parse(byId("similarity-data").textContent);
   const DIVERGING = ["#08519c", "#6baed6", "#f7f7f7", "#fdae61", "#b35806"];
   const canvas = byId("similarity-canvas");
   const context = canvas.getContext("2d");
@@ -23,7 +23,7 @@ const startSimilarity = () => {
     return mix[start].map((low, at) => low + (mix[start + 1][at] - low) * (place - start));
   };
 
-  // One pixel a pair, made once and then stretched.
+  // An image with one pixel per pair, which is scaled when drawn.
   const pixels = element("canvas", { width: count, height: count });
   const image = new ImageData(count, count);
   data.matrix.forEach((value, at) => image.data.set([...colour(value), 255], 4 * at));
@@ -89,13 +89,13 @@ const startSimilarity = () => {
   const legend = named.map((group) => element("span", { className: "key", title: group },
     swatch({ shape: 2, colour: colours.get(group) }), element("span", { textContent: group })));
   if (named.length && data.groups.some((group) => !colours.has(group))) {
-    legend.push(element("span", { className: "key" }, swatch({ shape: 2, colour: OTHER }), "other or not known"));
+    legend.push(element("span", { className: "key" }, swatch({ shape: 2, colour: OTHER }), "other or unknown"));
   }
   byId("similarity-legend").replaceChildren(element("div", { className: "scale" },
     element("b", { textContent: "cosine similarity" }), "−1", ramp(DIVERGING), "1"), ...legend);
-  byId("similarity-about").textContent = data.about;
+  byId("similarity-caption").textContent = data.caption;
   let width = 0;
-  // Drawing changes the height, which must not happen while sizes are being observed.
+  // Drawing changes the height, so it waits until all sizes are observed.
   new ResizeObserver(() => requestAnimationFrame(() => {
     const room = canvas.parentElement.clientWidth;
     if (room === width) return;
@@ -105,4 +105,4 @@ const startSimilarity = () => {
   draw();
 };
 
-if (byId("similarities")) startSimilarity();
+if (byId("similarity-data")) startSimilarity();
