@@ -1,14 +1,18 @@
-# Two commands: `make demo` and `make test`. Each makes .venv first.
+# `make demo` and `make test`; each makes .venv first. While working: `make test-fast`.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-fast test-slow lint clean
 
 demo: .venv/installed
 	$(BIN)/python -m deepprofiler --root demo demo
 
 test: .venv/tested lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --durations=25
+
+# Numbers, tables, files and pages: no networks, no commands on images. Under a minute.
+test-fast: .venv/tested
+	$(BIN)/python -m pytest --fast -n 2 --dist worksteal
 
 # What needs longer than `make test` has, or a browser (Debian's chromium, installed here).
 test-slow: .venv/tested

@@ -20,7 +20,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 # Folders and files whose tests build networks, or run commands on images.
-PIPELINE = ("learning", "plugins", "commands")
+PIPELINE = (
+    "learning",
+    "plugins",
+    "commands",
+    "report/test_report_page.py",
+    "imaging/test_resample.py",
+    "test_cases_profiling.py",
+    "test_registry.py",
+    "test_end_to_end.py",
+    "test_memory.py",
+)
 NETWORK_LIBRARIES = ("tensorflow", "keras")
 
 

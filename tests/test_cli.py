@@ -126,6 +126,7 @@ def base(tmp_path_factory) -> BaseProject:
     return BaseProject(root, plates=("P1",), sites=("1",)).write()
 
 
+@pytest.mark.pipeline
 def test_exit_codes(base):
     assert command(base.root, "--cores", "1", "check").code == 0
     image = base.image()
@@ -136,12 +137,14 @@ def test_exit_codes(base):
     assert command(base.root, "--config", "absent.yaml", "check").code == 2
 
 
+@pytest.mark.pipeline
 def test_a_bug_shows_its_traceback(base, monkeypatch):
     monkeypatch.setattr("deepprofiler.commands.check.check", lambda project: [][1])
     with pytest.raises(IndexError):
         command(base.root, "check")
 
 
+@pytest.mark.pipeline
 def test_ctrl_c(base, monkeypatch):
     def interrupt(project):
         raise KeyboardInterrupt
@@ -152,6 +155,7 @@ def test_ctrl_c(base, monkeypatch):
     assert "run again to go on" in answer.text
 
 
+@pytest.mark.pipeline
 def test_the_first_line_names_the_device(base):
     """In a process of its own, where TensorFlow greets while it is imported."""
     words = ["--root", str(base.root), "layers"]
@@ -166,16 +170,19 @@ def test_the_first_line_names_the_device(base):
     assert "conv4a\t256" in answer.stdout.splitlines()
 
 
+@pytest.mark.pipeline
 def test_the_processor_cores_otherwise(base):
     text = command(base.root, "--cores", "1", "check").text
     assert "check on 1 processor core(s)" in text.splitlines()[0]
 
 
+@pytest.mark.pipeline
 def test_quiet_and_verbose(base):
     assert " on 1 processor" not in command(base.root, "--cores", "1", "--quiet", "check").text
     assert " on 1 processor" in command(base.root, "--cores", "1", "--verbose", "check").text
 
 
+@pytest.mark.pipeline
 def test_every_command_tells_what_comes_next(base):
     stages = {("prepare",): "outputs/illumination", ("split", "--parts", "2"): "index-001.csv"}
     for words, written in stages.items():
@@ -185,6 +192,7 @@ def test_every_command_tells_what_comes_next(base):
         assert answer.text.splitlines()[-1].startswith("next: ")
 
 
+@pytest.mark.pipeline
 def test_parts_of_an_index(base):
     assert command(base.root, "split", "--parts", "2").code == 0
     folder = base.index.parent
@@ -196,6 +204,7 @@ def test_parts_of_an_index(base):
     assert "3 sites in 3 wells" in answer.text
 
 
+@pytest.mark.pipeline
 def test_the_reader_of_the_output_may_stop(base):
     words = f"{sys.executable} -m deepprofiler --root {base.root} --cores 1 check | head -c 1"
     answer = subprocess.run(words, shell=True, capture_output=True, text=True, cwd=ROOT)

@@ -323,6 +323,7 @@ def test_each_channel_through_a_network_for_colours(checkpoint):
     assert found.profile.checkpoint == {"None": "imagenet"}.get(checkpoint, checkpoint)
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize(
     ("name", "blocks", "backbone", "known"),
     [
