@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from deepprofiler.commands.export_cells import export_cells
-from deepprofiler.config.schema import Config, Train
 from deepprofiler.errors import ConfigError, counted
 from deepprofiler.learning import checkpoint
-from deepprofiler.learning.augment import Augmentation
-from deepprofiler.learning.batches import Look
+from deepprofiler.learning.batches import CropView
 from deepprofiler.learning.cell_store import CellStore, read_made_from, table_path
-from deepprofiler.learning.checkpoint import Checkpoint
+from deepprofiler.learning.checkpoint import Checkpoint, Description
 from deepprofiler.learning.devices import (
     is_chief,
     make_strategy,
@@ -20,16 +20,10 @@ from deepprofiler.learning.devices import (
     set_seed,
     wait,
 )
-from deepprofiler.learning.fit import fit
-from deepprofiler.learning.optimizer import (
-    Constant,
-    Cosine,
-    Plateau,
-    Recipe,
-    Schedule,
-    Steps,
-)
+from deepprofiler.learning.fit import Destination, History, Listeners, TrainingData, fit
+from deepprofiler.learning.metrics import EpochMetrics
 from deepprofiler.learning.trackers import require_trackers, tracking
+from deepprofiler.parameters import Decides
 from deepprofiler.progress import Steps as Progress
 from deepprofiler.project import Project
 from deepprofiler.project.freshness import stored_provenance
@@ -49,12 +43,6 @@ _SPLIT_REASONS = {
     NotTrained.BLANK_SPLIT: "blank in",
     NotTrained.OTHER_SPLIT: "train.validation does not name the value of",
 }
-_SCHEDULES: dict[str, type[Schedule]] = {
-    "constant": Constant,
-    "cosine": Cosine,
-    "step": Steps,
-    "plateau": Plateau,
-}
 
 
 def train(project: Project, *, epoch: int | None = None, seed: int | None = None) -> Outcome:
@@ -64,10 +52,10 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     ----------
     project : Project
     epoch : int, optional
-        The epoch to go on with; 1 starts anew, and replaces what there is once its first epoch
-        is finished. By default the one after the last finished.
+        The epoch to resume at; 1 starts from scratch, and replaces an earlier training once its
+        first epoch is finished. By default the one after the last finished epoch.
     seed : int, optional
-        In place of the config's, or, where training goes on, of the one that it began with.
+        In place of the config's or, where training is resumed, of the one that it began with.
 
     Returns
     -------
@@ -76,29 +64,28 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     Raises
     ------
     ConfigError
-        The index is one part of a split one, or training cannot go on with ``epoch``.
+        The index is one part of a split one, or training cannot be resumed at ``epoch``.
     """
     require_whole_index(project, "train")
     config = project.config
+    settings = config.train
     outcome = Outcome("train", then="profile")
     # Before anything is built: an index without labels is refused.
     project.index.values("label")
-    settings = config.train
     require_trackers(settings.trackers)
     # Before a plugin runs any of TensorFlow's operations.
     strategy = make_strategy(settings.devices)
     require_equal_shares(strategy, settings.batch_size)
     chief = is_chief(strategy)
     find_plugins(project)
-    fresh = epoch == 1
-    before = _before(project, fresh)
-    seed = _seed(project, seed, before, outcome)
-    about = description(project) | _cells_seen(config) | {"seed": seed}
-    last, best = (project.checkpoint_path(name) for name in ("last", "best"))
-    # Before anything is exported for a training that cannot go on.
-    if before is not None:
-        checkpoint.require(last, before.about, about)
-    _require_next(last, epoch, 0 if before is None else before.epoch)
+    last = project.checkpoint_path("last")
+    # Before anything is exported for a training that cannot be resumed.
+    stored = None if epoch == 1 or not last.exists() else checkpoint.read(last)
+    seed = _choose_seed(config.dataset.seed, seed, stored, outcome)
+    belongs_to = replace(description(project, Decides.TRAINING), seed=seed)
+    if stored is not None:
+        checkpoint.require(last, stored.description, belongs_to)
+    _require_next(last, epoch, 0 if stored is None else stored.epoch)
     if chief:
         _export(project, outcome)
     wait(strategy)
@@ -110,55 +97,100 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
     with strategy.scope():
         network = build_network(project, len(cells.classes), settings.precision)
         # `fit` compares them too, but only after this run's config has replaced the earlier one's.
-        if before is not None:
-            checkpoint.require(last, before.about, {"classes": list(cells.classes)})
-        elif begun := begin_with(project, network):
-            outcome.notes.append(begun)
+        if stored is not None:
+            checkpoint.require(last, stored.description, Description(classes=tuple(cells.classes)))
+            LOG.info("resuming after epoch %d of %s", stored.epoch, last)
+        elif loaded := begin_with(project, network):
+            outcome.notes.append(loaded)
     if chief:
         write_config(project, seed)
-    trackers = settings.trackers if chief else ()
-    used = config.model_dump(mode="json", include={"crops", "train"})
-    with (
-        Progress(settings.epochs) as progress,
-        tracking(trackers, project.experiment, used["crops"] | used["train"]) as callbacks,
-    ):
+    data = TrainingData(
+        store.gather,
+        cells.training,
+        cells.validation,
+        tuple(cells.classes),
+        CropView(config.crops.size, config.crops.rescale, settings.augment, config.crops.resize),
+    )
+    with _listening(project, chief) as listeners, strategy.scope():
         history = fit(
             network,
             generator,
-            gather=store.gather,
-            training=cells.training,
-            validation=cells.validation,
-            classes=list(cells.classes),
-            look=Look(
-                size=config.crops.size,
-                rescale=config.crops.rescale,
-                augmentation=Augmentation(**settings.augment.model_dump()),
-                resize=config.crops.resize,
+            data,
+            settings,
+            Destination(
+                last, project.checkpoint_path("best"), project.history_path, project.logs_folder
             ),
-            recipe=_recipe(settings, seed),
-            about=about,
-            last=last,
-            best=best,
-            figures=project.history_path,
-            logs=project.logs_folder,
-            fresh=fresh,
-            progress=progress if chief else None,
-            strategy=strategy,
+            belongs_to,
+            resume=stored is not None,
+            listeners=listeners,
+        )
+    trained = len(history.epochs) - history.resumed
+    if trained and chief:
+        outcome.wrote.append(f"{counted(trained, 'epoch', 'epochs')} to {last} and best.h5")
+    outcome.notes += _describe_history(history, len(cells.classes))
+    return outcome
+
+
+@contextmanager
+def _listening(project: Project, chief: bool) -> Iterator[Listeners]:
+    """Show progress, log each epoch and send its metrics to services; on the chief only."""
+    if not chief:
+        yield Listeners()
+        return
+    settings = project.config.train
+    shown = project.config.model_dump(mode="json", include={"crops", "train"})
+    with (
+        Progress(settings.epochs) as progress,
+        tracking(
+            settings.trackers, project.experiment, shown["crops"] | shown["train"]
+        ) as callbacks,
+    ):
+        yield Listeners(
+            on_step=progress,
+            on_epoch=lambda metrics: LOG.info(describe_epoch(metrics, settings.epochs)),
             callbacks=callbacks,
         )
-    done = len(history.epochs) - history.resumed
-    if done and chief:
-        outcome.wrote.append(f"{done} epoch(s) to {last} and {best.name}")
+
+
+def describe_epoch(metrics: EpochMetrics, epochs: int) -> str:
+    """Describe an epoch in one line, for the log.
+
+    Parameters
+    ----------
+    metrics : EpochMetrics
+    epochs : int
+        Number of epochs of the whole training.
+    """
+    figures = [f"loss {metrics.loss:.4g}"]
+    if metrics.accuracy is not None:
+        figures.append(f"accuracy {metrics.accuracy:.3f}")
+    parts = [", ".join(figures)]
+    if metrics.validation is not None:
+        figures = [f"loss {metrics.validation.loss:.4g}"]
+        # Such as `top 5 accuracy`, from the names of `history.csv`.
+        figures += [
+            f"{name.removeprefix('val_').replace('_', ' ')} {value:.3f}"
+            for name, value in metrics.validation.to_row().items()
+            if name != "val_loss"
+        ]
+        parts.append(f"validation {', '.join(figures)}")
+    parts.append(f"{metrics.flat_crops} crops with a flat channel")
+    parts.append(f"{metrics.cells_per_second:.0f} cells/s, {metrics.waiting:.0%} waiting for data")
+    return f"epoch {metrics.epoch} of {epochs}: {'; '.join(parts)}"
+
+
+def _describe_history(history: History, classes: int) -> list[str]:
+    notes = []
     if history.resumed:
-        outcome.notes.append(f"{history.resumed} epoch(s) had been finished before")
-    row = history.epochs[-1]
-    if "val_macro_accuracy" in row:
-        outcome.notes.append(
-            f"validation accuracy {row['val_accuracy']:.3f} of cells, "
-            f"{row['val_macro_accuracy']:.3f} mean of {len(cells.classes)} classes "
-            f"(chance {1 / len(cells.classes):.3f}); best epoch {history.best}"
+        notes.append(f"{counted(history.resumed, 'epoch', 'epochs')} finished before")
+    validation = history.epochs[-1].validation
+    if validation is not None and validation.classification is not None:
+        notes.append(
+            f"validation accuracy {validation.classification.accuracy:.3f} of cells, "
+            f"{validation.classification.macro_accuracy:.3f} mean of {classes} classes "
+            f"(chance {1 / classes:.3f}); best epoch {history.best}"
         )
-    return outcome
+    return notes
 
 
 def describe_cells(cells: TrainingCells) -> list[str]:
@@ -245,59 +277,25 @@ def _has_images(project: Project) -> bool:
     )
 
 
-def _cells_seen(config: Config) -> dict[str, Any]:
-    """Say which cells are learned from, and how: what a training must keep to its end."""
-    crops = config.crops.model_dump(include={"mode", "coverage", "cells_per_well"})
-    return {
-        "generator": config.train.generator.model_dump(),
-        **{f"crops.{key}": value for key, value in crops.items()},
-        "train.validation": config.train.validation.model_dump(),
-    }
-
-
-def _recipe(settings: Train, seed: int) -> Recipe:
-    optimizer, stopping = settings.optimizer, settings.early_stopping
-    return Recipe(
-        epochs=settings.epochs,
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        optimizer=optimizer.name,
-        learning_rate=settings.learning_rate,
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-        schedule=_SCHEDULES[settings.schedule.name](
-            **settings.schedule.model_dump(exclude={"name"})
-        ),
-        label_smoothing=settings.label_smoothing,
-        patience=stopping.patience if stopping else None,
-        top_k=settings.top_k,
-        seed=seed,
-    )
-
-
-def _before(project: Project, fresh: bool) -> Checkpoint | None:
-    """Read where training stands; None where it starts anew."""
-    path = project.checkpoint_path("last")
-    return None if fresh or not path.exists() else checkpoint.read(path)
-
-
-def _seed(project: Project, given: int | None, before: Checkpoint | None, outcome: Outcome) -> int:
-    """Choose the seed: the given one, the one that training began with, or the config's."""
-    seed = project.config.dataset.seed
+def _choose_seed(
+    configured: int, given: int | None, stored: Checkpoint | None, outcome: Outcome
+) -> int:
+    """Choose the seed: the given one, the one that training began with, or the configured one."""
     if given is not None:
         return given
-    begun = seed if before is None else int(before.about.get("seed", seed))
-    if begun != seed:
-        outcome.notes.append(
-            f"training began with seed {begun} and goes on with it, not with dataset.seed: {seed}"
-        )
-    return begun
+    if stored is None or stored.description.seed in (None, configured):
+        return configured
+    outcome.notes.append(
+        f"training is resumed with the seed {stored.description.seed} that it began with; "
+        f"dataset.seed is {configured}"
+    )
+    return int(stored.description.seed)
 
 
 def _require_next(path: Path, epoch: int | None, finished: int) -> None:
     """Raise ConfigError unless ``epoch`` is the one after those that ``path`` holds."""
     if epoch not in (None, finished + 1):
         raise ConfigError(
-            f"--epoch {epoch}: {path} holds {finished} finished epoch(s), so the next is "
-            f"{finished + 1}; leave --epoch out to go on, or give 1 to start anew"
+            f"--epoch {epoch}: {path} holds {counted(finished, 'epoch', 'epochs')}, so the next "
+            f"is {finished + 1}; leave --epoch out to resume, or give 1 to start from scratch"
         )

@@ -1,41 +1,18 @@
-"""Random views of crops, and the rules that scale them: TensorFlow, whole batches.
+"""Augmentation, resizing and rescaling of crops, whole batches in TensorFlow.
 
-Crops come with a margin, are turned and moved, cut to their centre and rescaled. All of the
-geometry is one resampling; flips are part of it, since no rescale rule depends on the order of a
-crop's pixels.
+Stored crops have a margin; they are rotated and shifted, cut to their centre, rescaled and resized.
+All of the geometry is one resampling. Flips are part of it, since no rescale rule depends on the
+order of a crop's pixels.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import tensorflow as tf
 
-RULES = ("min-max", "max", "legacy-0.3", "standardize", "none")
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Which random changes are made, each cell by itself.
-
-    Attributes
-    ----------
-    flips : bool
-        Mirror left–right and up–down, each with probability ½.
-    turns : bool
-        Turn by 0, 90, 180 or 270 degrees.
-    rotations : bool
-        Turn by any angle, uniformly; quarter turns add nothing then.
-    shift : int
-        Move by up to so many whole pixels each way, uniformly.
-    """
-
-    flips: bool = True
-    turns: bool = True
-    rotations: bool = False
-    shift: int = 4
+from deepprofiler.learning.learning_settings import Augmentation, Rescale
 
 
 def centre(crops: Any, size: int) -> Any:
@@ -45,7 +22,7 @@ def centre(crops: Any, size: int) -> Any:
 
 
 def augment(crops: Any, size: int, augmentation: Augmentation, seed: Any) -> Any:
-    """Turn, flip and move each crop at random and cut it to its centre.
+    """Rotate, flip and shift each crop at random and cut it to its centre.
 
     Parameters
     ----------
@@ -54,14 +31,14 @@ def augment(crops: Any, size: int, augmentation: Augmentation, seed: Any) -> Any
     size : int
         Side S of the result.
     augmentation : Augmentation
-        What may happen.
+        Which random changes are made; each cell is changed by itself.
     seed : (2,) int32 tensor
         The same seed gives the same result.
 
     Returns
     -------
     (N, S, S, C) tensor
-        uint8, or float32 with free rotations (bilinear).
+        uint8, or float32 with rotations by any angle (bilinear).
     """
     count = tf.shape(crops)[0]
     seeds = tf.unstack(tf.random.split(seed, 5))
@@ -108,7 +85,7 @@ def _line(size: int, mirrored: Any) -> Any:
 def _rotate(
     crops: Any, size: int, angle: Any, across: Any, down: Any, mirror_x: Any, mirror_y: Any
 ) -> Any:
-    """Sample each crop on a turned, moved grid of S × S points, bilinear."""
+    """Sample each crop on a rotated, shifted grid of S × S points, bilinear."""
     cosine, sine = tf.cos(angle), tf.sin(angle)
     flip_x = tf.cast(1 - 2 * mirror_x, tf.float32)
     flip_y = tf.cast(1 - 2 * mirror_y, tf.float32)
@@ -150,7 +127,7 @@ def resize(crops: Any, side: int | None) -> Any:
     return tf.image.resize(crops, [side, side], method="bilinear", antialias=True)
 
 
-def rescale(crops: Any, rule: str, minimum: Any = None, maximum: Any = None) -> Any:
+def rescale(crops: Any, rule: Rescale, minimum: Any = None, maximum: Any = None) -> Any:
     """Scale each channel of each crop by a rule, in float32.
 
     ========== ==========================================================================
@@ -168,10 +145,10 @@ def rescale(crops: Any, rule: str, minimum: Any = None, maximum: Any = None) -> 
     crops : (N, S, S, C) tensor of any real type
         Crops as read from images, or as stored.
     rule : str
-        One of :data:`RULES`.
+        One of the rules above.
     minimum, maximum : (N, C) float32 tensors, optional
-        Given for crops stored in 8 bits: what 0 and 255 stand for. All rules but ``min-max``,
-        which does not depend on them, first undo that scaling.
+        For crops stored in 8 bits: what 0 and 255 stand for. All rules but ``min-max``, which
+        does not depend on them, first undo that scaling.
 
     Returns
     -------
@@ -200,6 +177,8 @@ def rescale(crops: Any, rule: str, minimum: Any = None, maximum: Any = None) -> 
     elif rule == "none":
         scaled = crops
     else:
-        raise ValueError(f"there is no rescale rule {rule!r}; there are {', '.join(RULES)}")
-    # Not `high > low`: what is not a number must stay so, to be noticed.
+        raise ValueError(
+            f"there is no rescale rule {rule!r}; there are {', '.join(get_args(Rescale))}"
+        )
+    # Not `high > low`: what is not a number must stay so, for training to stop.
     return tf.where(high == low, 0.0, scaled)

@@ -1,4 +1,7 @@
-"""The way from rows to network inputs: one ``tf.data`` dataset an epoch."""
+"""From cells to network inputs: which crops are read, and how they become batches.
+
+Each epoch is one ``tf.data`` dataset.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from deepprofiler.errors import DataError, PluginError, plugin_code
-from deepprofiler.learning.augment import (
-    Augmentation,
-    augment,
-    centre,
-    rescale,
-    resize,
-)
+from deepprofiler.learning.augment import augment, centre, rescale, resize
 from deepprofiler.learning.cell_store import margin
 from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.learning_settings import Augmentation, Rescale
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells
 
@@ -31,30 +29,30 @@ _AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Look:
-    """How stored crops become what the network sees.
+class CropView:
+    """How stored crops become the input of a network.
 
     Attributes
     ----------
     size : int
-        Side S in pixels.
+        Side S of a crop in pixels, without its margin.
     rescale : str
-        One of :data:`deepprofiler.learning.augment.RULES`.
+        How each channel of a crop is scaled; see :func:`deepprofiler.learning.augment.rescale`.
     augmentation : Augmentation
-        For training only.
+        Random changes of training crops.
     resize : int, optional
-        Side R in pixels of what the network sees; None: S.
+        Side R of the network's input in pixels; None: S.
     """
 
     size: int
-    rescale: str = "min-max"
+    rescale: Rescale = "min-max"
     augmentation: Augmentation = field(default_factory=Augmentation)
     resize: int | None = None
 
 
 @contextmanager
-def reading(*sets: Batches | None) -> Iterator[None]:
-    """Raise what really went wrong while a batch was read, in place of TensorFlow's error."""
+def reading_errors(*sets: Batches | None) -> Iterator[None]:
+    """Raise the error that occurred while a batch was read, in place of TensorFlow's error."""
     try:
         yield
     except tf.errors.OpError:
@@ -64,66 +62,72 @@ def reading(*sets: Batches | None) -> Iterator[None]:
         raise
 
 
-def generator_of(*key: int) -> np.random.Generator:
-    """Random numbers that are decided by ``(seed, epoch, step)``."""
+def random_numbers(*key: int) -> np.random.Generator:
+    """Random numbers that depend on ``(seed, epoch, step)`` alone."""
     return np.random.default_rng(key)
 
 
 @dataclass
 class Batches:
-    """Makes the datasets of one set of cells.
+    """The training or validation cells as datasets of batches.
 
     Attributes
     ----------
     generator : CropGenerator
         Chooses and combines cells.
     network : Network
-        Says what the target is.
+        Decides what the target is: labels, or the input itself.
     gather : callable
         Reads crops by the rows in ``cells.row``.
     cells : Cells
         Training or validation cells.
-    look : Look
-        How crops are shown.
+    view : CropView
+        How crops become network inputs.
     size : int
         Examples a batch, B.
     labels : (N, K) float32 array, optional
         Labels that replace the one-hot ones of ``cells``.
-    flat : list of int
+    flat_crops : list of int
         For each batch read so far, the number of its crops with a constant channel.
     error : Exception, optional
-        What went wrong while a batch was read; TensorFlow only keeps its text.
+        The error that occurred while a batch was read; TensorFlow only keeps its text.
     """
 
     generator: CropGenerator
     network: Network
     gather: Gather
     cells: Cells
-    look: Look
+    view: CropView
     size: int
     labels: np.ndarray | None = None
-    flat: list[int] = field(default_factory=list)
+    flat_crops: list[int] = field(default_factory=list)
     error: Exception | None = None
 
     def __post_init__(self) -> None:
         crops = self.gather(self.cells.row[:1])[0]
         self._stored = crops.shape[1:]
-        look = self.look
-        needed = look.size + margin(
-            look.size, shift=look.augmentation.shift, rotations=look.augmentation.rotations
+        view = self.view
+        needed = view.size + margin(
+            view.size, shift=view.augmentation.shift, rotations=view.augmentation.rotations
         )
         stored = crops.shape[1]
-        if stored < needed or (stored - look.size) % 2:
+        if stored < needed or (stored - view.size) % 2:
             raise DataError(
-                f"crops are stored with side {stored}; size {look.size} with this augmentation "
-                f"needs {needed}: set crops.margin to auto or at least {needed - look.size} and "
-                "run export-sc again, or augment less"
+                f"crops are stored with side {stored}; size {view.size} with this augmentation "
+                f"needs {needed}: set crops.margin to auto or at least {needed - view.size} and "
+                "run export-sc again, or lower train.augment"
             )
         # A tf.function is traced once and then part of every epoch's dataset.
         self._inputs = tf.function(self._make_inputs)
 
     def drawn(self, seed: int, epoch: int, step: int) -> np.ndarray:
-        """Positions (B, T) of the cells of one training batch; PluginError where they are none."""
+        """Return the positions (B, T) of the cells of one training batch.
+
+        Raises
+        ------
+        PluginError
+            The crop generator does not give valid positions.
+        """
         rows = self._draw(seed, epoch, step)
         if rows.shape[1] != self.width:
             raise PluginError(
@@ -139,7 +143,7 @@ class Batches:
 
     def _draw(self, seed: int, epoch: int, step: int) -> np.ndarray:
         kind = type(self.generator)
-        rng = generator_of(seed, epoch, step)
+        rng = random_numbers(seed, epoch, step)
         with plugin_code(kind, f"{kind.__name__} cannot be used"):
             rows = np.asarray(self.generator.draw(self.cells, self.size, rng))
             if not np.issubdtype(rows.dtype, np.integer):
@@ -157,25 +161,25 @@ class Batches:
                 )
         return rows.astype(np.int64)
 
-    def wells(self, seed: int, epoch: int, step: int) -> str:
-        """Name the plates and wells of one training batch, each with its number of cells."""
-        cells = self.cells
-        counts = Counter(cells.well[self.drawn(seed, epoch, step).reshape(-1)].tolist())
-        return ", ".join(f"{'/'.join(cells.places[code])} ({n})" for code, n in counts.items())
+    def wells(self, seed: int, epoch: int, step: int) -> dict[tuple[str, str], int]:
+        """Return the number of cells in one training batch for each plate and well in it."""
+        codes = self.cells.well[self.drawn(seed, epoch, step).reshape(-1)]
+        places = (tuple(self.cells.places[code].tolist()) for code in codes)
+        return dict(Counter((plate, well) for plate, well in places))
 
     def training(self, seed: int, epoch: int, steps: int) -> tf.data.Dataset:
-        """Give the batches of one epoch, augmented; epochs and steps are counted from 1."""
+        """Return the augmented batches of one epoch; epochs and steps count from 1."""
 
         def load(step: Any) -> tuple[np.ndarray, ...]:
             return self._load(
                 self.drawn(seed, epoch, int(step)),
-                generator_of(seed, epoch, int(step), 1).integers(2**31, size=2, dtype=np.int32),
+                random_numbers(seed, epoch, int(step), 1).integers(2**31, size=2, dtype=np.int32),
             )
 
         return self._dataset(tf.data.Dataset.range(1, steps + 1), load, self.width, True)
 
     def validation(self, positions: np.ndarray | None = None) -> tf.data.Dataset:
-        """Give every cell once, in order and not augmented."""
+        """Return every cell once, in order and not augmented."""
         if positions is None:
             positions = np.arange(len(self.cells))
         width = self.generator.show(positions[:1]).shape[1]
@@ -188,7 +192,7 @@ class Batches:
         return self._dataset(starts, load, width, False)
 
     def check(self) -> None:
-        """Raise PluginError unless the generator gives what the network takes."""
+        """Raise PluginError unless what the generator gives fits the network."""
         kind = type(self.generator)
         names = f"crop generator {kind.__name__} and {self.network.train.name}"
         with plugin_code(kind, f"{kind.__name__} cannot be used"):
@@ -196,9 +200,9 @@ class Batches:
         given, taken = x.shape, self.network.train.input_shape
         if not given.is_compatible_with(taken):
             raise PluginError(f"{names} do not fit: inputs are {given}, the model takes {taken}")
-        target, made = y.shape, self.network.train.output_shape
-        if not target.is_compatible_with(made):
-            raise PluginError(f"{names} do not fit: targets are {target}, the model gives {made}")
+        target, output = y.shape, self.network.train.output_shape
+        if not target.is_compatible_with(output):
+            raise PluginError(f"{names} do not fit: targets are {target}, the model gives {output}")
 
     def _dataset(
         self,
@@ -236,10 +240,10 @@ class Batches:
         return read_ahead.map(make, num_parallel_calls=2, deterministic=True).prefetch(_AHEAD)
 
     def _load(self, positions: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Read the crops of (B, T) positions and what goes with them."""
+        """Read the crops of (B, T) positions, with their limits and labels."""
         flat = positions.reshape(-1)
         crops, minimum, maximum = self.gather(self.cells.row[flat])
-        self.flat.append(int(np.count_nonzero((maximum <= minimum).any(axis=1))))
+        self.flat_crops.append(int(np.count_nonzero((maximum <= minimum).any(axis=1))))
         if self.labels is None:
             labels = np.eye(self.cells.classes, dtype=np.float32)[self.cells.label[flat]]
         else:
@@ -256,21 +260,21 @@ class Batches:
     def _make_inputs(
         self, crops: Any, minimum: Any, maximum: Any, labels: Any, seed: Any, training: bool
     ) -> tuple[Any, Any]:
-        width, channels, size = crops.shape[1], crops.shape[-1], self.look.size
+        width, channels, size = crops.shape[1], crops.shape[-1], self.view.size
         crops = tf.reshape(crops, [-1, *crops.shape[2:]])
-        own, combining = tf.unstack(tf.random.split(seed, 2))
+        augmenting, combining = tf.unstack(tf.random.split(seed, 2))
         if training:
-            crops = augment(crops, size, self.look.augmentation, own)
+            crops = augment(crops, size, self.view.augmentation, augmenting)
         else:
             crops = centre(crops, size)
         crops = rescale(
             crops,
-            self.look.rescale,
+            self.view.rescale,
             tf.reshape(minimum, [-1, channels]),
             tf.reshape(maximum, [-1, channels]),
         )
-        crops = resize(crops, self.look.resize)
-        side = self.look.resize or size
+        crops = resize(crops, self.view.resize)
+        side = self.view.resize or size
         crops = tf.reshape(crops, [-1, width, side, side, channels])
         x, y = self.generator.combine(crops, labels, combining)
         return x, (x if self.network.target == "input" else y)

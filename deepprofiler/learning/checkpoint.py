@@ -1,7 +1,9 @@
-"""Weights on disk: an HDF5 file with all that is needed to go on, or to profile.
+"""Checkpoints: HDF5 files with all that is needed to resume training, or to profile.
 
-``weights`` and ``optimizer`` hold one dataset per variable, numbered in order, with the
-variable's name as an attribute; the file's attribute ``about`` is JSON. No code is stored.
+Groups ``weights`` and ``optimizer`` hold one dataset per variable, numbered in order, with the
+variable's name as an attribute. The attributes ``description`` and ``history`` are JSON. No code is
+stored. Version 1 of the format, with nested settings and all attributes as JSON in one attribute
+``about``, is still read.
 """
 
 from __future__ import annotations
@@ -9,52 +11,156 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import keras
 import numpy as np
 
 from deepprofiler.errors import DataError
-from deepprofiler.files import replacing
-from deepprofiler.learning.formats import does_not_fit, require_format
-from deepprofiler.learning.network import Network
+from deepprofiler.files import open_versioned, replacing
+from deepprofiler.learning.metrics import EpochMetrics
+from deepprofiler.learning.network import Network, WeightsMismatchError
 
 FORMAT = "deepprofiler-checkpoint"
-VERSION = 1
-#: Which weight files can be used.
-_READ = (
-    "files that are read: checkpoints of this program, and HDF5 files that `save_weights` or "
-    "`save` of Keras 2 wrote"
+VERSION = 2
+_ADVICE = (
+    "weights are read from checkpoints of this program, and from HDF5 files that `save_weights` or "
+    "`save` of Keras 2 wrote; train writes checkpoints"
 )
-_GO_ON = (
-    "Training goes on with the train.optimizer that it began with, and with float16 only where it "
-    "began with that; `train --epoch 1` starts anew."
+_RESUME_ADVICE = (
+    "Training is resumed with the train.optimizer that it began with, and with float16 only where "
+    "it began with that; `train --epoch 1` starts from scratch."
 )
 
 
 @dataclass(frozen=True)
+class Description:
+    """What weights belong to: they are used only where all of this is the same.
+
+    Attributes
+    ----------
+    channels : tuple of str, optional
+        Names of the C channels, in order.
+    classes : tuple of str, optional
+        Names of the K classes by code.
+    settings : dict
+        Key path of the configuration, such as ``crops.size``, to JSON value.
+    seed : int, optional
+        What initial weights, cells and augmentation were drawn with.
+    cells : str, optional
+        Number and digest of the training cells, where the checkpoint holds their labels.
+    """
+
+    channels: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    cells: str | None = None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Description:
+        """Read the JSON values of version 2."""
+        channels, classes = values.get("channels"), values.get("classes")
+        return cls(
+            channels=None if channels is None else tuple(channels),
+            classes=None if classes is None else tuple(classes),
+            settings=dict(values.get("settings", {})),
+            seed=values.get("seed"),
+            cells=values.get("cells"),
+        )
+
+    @classmethod
+    def from_version_1(cls, values: Mapping[str, Any]) -> Description:
+        """Translate the nested settings of version 1; some were key paths already."""
+        sections = ("prepare", "crops", "train.validation")
+        names = {"model": "train.model", "generator": "train.generator"}
+        settings: dict[str, Any] = {}
+        for key, value in values.items():
+            if key in sections:
+                settings |= {f"{key}.{name}": nested for name, nested in value.items()}
+            elif key in names or "." in key:
+                settings[names.get(key, key)] = value
+        return cls.from_values({**values, "settings": settings})
+
+    def differences(self, expected: Description) -> list[Difference]:
+        """Compare with what weights are to be used for.
+
+        What ``expected`` leaves open is not compared, nor is a setting or seed that is not stored:
+        an earlier version of this program did not store it.
+        """
+        plain: dict[str, Any] = json.loads(json.dumps(expected.settings))
+        pairs = {
+            "channels": (_listed(self.channels), _listed(expected.channels)),
+            "classes": (_listed(self.classes), _listed(expected.classes)),
+            **{
+                key: (self.settings[key], value)
+                for key, value in plain.items()
+                if key in self.settings
+            },
+            "cells": (self.cells, expected.cells),
+        }
+        if self.seed is not None:
+            pairs["seed"] = (self.seed, expected.seed)
+        optional = ("channels", "classes", "cells", "seed")
+        return [
+            Difference(name, stored, value)
+            for name, (stored, value) in pairs.items()
+            if stored != value and not (name in optional and value is None)
+        ]
+
+
+class Difference(NamedTuple):
+    """One value that is not that of a checkpoint."""
+
+    name: str
+    stored: Any
+    expected: Any
+
+
+class CheckpointMismatchError(DataError):
+    """A checkpoint belongs to other channels, classes or settings.
+
+    Attributes
+    ----------
+    path : Path
+    differences : tuple of Difference
+    """
+
+    def __init__(self, path: Path, differences: Sequence[Difference]) -> None:
+        listing = "\n".join(
+            f"  {name}: {stored} in the checkpoint, {expected} here"
+            for name, stored, expected in differences
+        )
+        super().__init__(
+            f"{path} belongs to other settings:\n{listing}\n"
+            "Use the same settings, or another experiment (--exp NAME)."
+        )
+        self.path = path
+        self.differences = tuple(differences)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself.
+    """The state of a training between two epochs, without the weights.
 
     Attributes
     ----------
     epoch : int
         Number of finished epochs.
-    about : dict
-        What the caller stored: ``classes`` and ``channels`` in order, crop settings, model and
-        generator with their parameters (JSON values).
-    history : list of dict
-        Figures of each finished epoch.
+    description : Description
+        What the weights belong to.
+    history : list of EpochMetrics
+        Metrics of each finished epoch.
     labels : (N, K) float32 array, optional
         Training labels, where the crop generator changes them.
     """
 
     epoch: int
-    about: dict[str, Any]
-    history: list[dict[str, float]] = field(default_factory=list)
+    description: Description = field(default_factory=Description)
+    history: list[EpochMetrics] = field(default_factory=list)
     labels: np.ndarray | None = None
 
 
@@ -62,18 +168,18 @@ def save(
     path: Path, checkpoint: Checkpoint, network: Network, optimizer: keras.Optimizer | None = None
 ) -> None:
     """Write a checkpoint whole or not at all."""
-    about = {
-        "format": FORMAT,
-        "version": VERSION,
-        "epoch": checkpoint.epoch,
-        "about": checkpoint.about,
-        "history": checkpoint.history,
+    description = {
+        name: value for name, value in asdict(checkpoint.description).items() if value is not None
     }
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["about"] = json.dumps(about)
-        _write(file.create_group("weights"), network.train.weights)
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["epoch"] = checkpoint.epoch
+        file.attrs["description"] = json.dumps(description)
+        file.attrs["history"] = json.dumps([metrics.to_row() for metrics in checkpoint.history])
+        _write_variables(file.create_group("weights"), network.train.weights)
         if optimizer is not None:
-            _write(file.create_group("optimizer"), optimizer.variables)
+            _write_variables(file.create_group("optimizer"), optimizer.variables)
         if checkpoint.labels is not None:
             file["labels"] = checkpoint.labels
 
@@ -88,82 +194,87 @@ def read(path: Path) -> Checkpoint:
     """
     with _open(path) as file:
         try:
-            if "about" not in file.attrs and "layers" in file:
-                raise DataError(f"{path} is a weight file of Keras 3, which is not read; {_READ}")
-            about = json.loads(file.attrs["about"])
-            require_format(path, about, FORMAT, VERSION)
-            labels = file["labels"][()] if "labels" in file else None
-            return Checkpoint(about["epoch"], about["about"], about["history"], labels)
-        except (KeyError, ValueError, TypeError, OSError) as error:
-            raise DataError(f"{path} is not a checkpoint of deepprofiler: {error}") from None
+            if "about" in file.attrs:
+                values = json.loads(file.attrs["about"])
+                epoch, history = values["epoch"], values["history"]
+                description = Description.from_version_1(values["about"])
+            else:
+                epoch, history = file.attrs["epoch"], json.loads(file.attrs["history"])
+                description = Description.from_values(json.loads(file.attrs["description"]))
+            return Checkpoint(
+                int(epoch),
+                description,
+                [EpochMetrics.from_row(row) for row in history],
+                file["labels"][()] if "labels" in file else None,
+            )
+        except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+            raise DataError(f"{path} is a damaged checkpoint: {error}") from None
 
 
-def require(path: Path, stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint was made for with what it is to be used for.
+def require(path: Path, stored: Description, expected: Description) -> None:
+    """Compare what weights belong to with what they are to be used for.
 
     Parameters
     ----------
     path : Path
         Named in the error.
-    stored : mapping
-        ``about`` of the checkpoint.
-    expected : mapping
-        The keys that must agree (JSON values or tuples).
+    stored : Description
+        Of the checkpoint.
+    expected : Description
+        What it leaves open is not compared. The order of channels and classes counts.
 
     Raises
     ------
-    DataError
-        Some differ; each is named with both values. The order of lists counts.
+    CheckpointMismatchError
+        Something differs; each difference is named with both values.
     """
-    plain = json.loads(json.dumps(expected))
-    differing = [
-        f"  {key}: {stored.get(key)} in the checkpoint, {value} here"
-        for key, value in plain.items()
-        if stored.get(key) != value
-    ]
-    if differing:
-        listing = "\n".join(differing)
-        raise DataError(
-            f"{path} was made for something else:\n{listing}\n"
-            "Use the same settings, or another experiment (--exp NAME)."
-        )
+    differences = stored.differences(expected)
+    if differences:
+        raise CheckpointMismatchError(path, differences)
 
 
 def load(path: Path, network: Network, optimizer: keras.Optimizer | None = None) -> None:
-    """Load weights, and the optimizer's state where one is given, which must have been built.
+    """Load weights and, where an optimizer is given, its state.
 
     All names and shapes are compared first, both ways: either everything is loaded or nothing.
+
+    Parameters
+    ----------
+    path : Path
+    network : Network
+    optimizer : keras.Optimizer, optional
+        It must have been built.
 
     Raises
     ------
     DataError
-        The file cannot be read, or its variables are not those of the network.
+        The file cannot be read, or its variables are not those of the network or the optimizer.
     """
     with _open(path) as file:
-        todo = _matched(path, file, "weights", network.train.weights)
+        values = _matched(path, file, "weights", network.train.weights)
         if optimizer is not None:
             try:
-                todo += _matched(path, file, "optimizer", optimizer.variables)
+                values += _matched(path, file, "optimizer", optimizer.variables)
             except DataError as error:
-                raise DataError(f"{error}\n{_GO_ON}") from None
-    for variable, value in todo:
+                raise DataError(f"{error}\n{_RESUME_ADVICE}") from None
+    for variable, value in values:
         variable.assign(value)
 
 
 def load_backbone(path: Path, network: Network) -> None:
-    """Load a backbone's weights; a head of any number of classes is passed over.
+    """Load a backbone's weights; a head of any number of classes is ignored.
 
     Raises
     ------
     DataError
         See :func:`load`.
     """
-    body = network.backbone.weights
-    own = {variable.path for variable in body}
-    head = {variable.path for variable in network.train.weights} - own
+    backbone = network.backbone.weights
+    paths = {variable.path for variable in backbone}
+    head = {variable.path for variable in network.train.weights} - paths
     with _open(path) as file:
-        todo = _matched(path, file, "weights", body, head)
-    for variable, value in todo:
+        values = _matched(path, file, "weights", backbone, head)
+    for variable, value in values:
         variable.assign(value)
 
 
@@ -180,18 +291,34 @@ def digest(path: Path) -> str:
 
 def _open(path: Path) -> h5py.File:
     try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; run train first") from None
-    except OSError as error:
-        raise DataError(f"{path} is not a whole HDF5 file: {error}") from None
+        return open_versioned(path, FORMAT, versions=range(1, VERSION + 1), advice=_ADVICE)
+    except DataError:
+        if _is_keras3(path):
+            raise DataError(
+                f"{path} is a weight file of Keras 3, which is not read; {_ADVICE}"
+            ) from None
+        raise
 
 
-def _write(group: h5py.Group, variables: Sequence[keras.Variable]) -> None:
+def _is_keras3(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return "layers" in file and not file.attrs
+    except OSError:
+        return False
+
+
+def _listed(names: tuple[str, ...] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def _write_variables(group: h5py.Group, variables: Sequence[keras.Variable]) -> None:
     names = [variable.path for variable in variables]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"two variables are called {sorted(twice)[0]}; name the layers apart")
+    duplicates = {name for name in names if names.count(name) > 1}
+    if duplicates:
+        raise ValueError(
+            f"two variables are called {min(duplicates)}; give the layers different names"
+        )
     for index, variable in enumerate(variables):
         dataset = group.create_dataset(f"{index:05d}", data=np.asarray(variable))
         dataset.attrs["name"] = variable.path
@@ -204,22 +331,22 @@ def _matched(
     variables: Sequence[keras.Variable],
     head: Collection[str] = (),
 ) -> list[tuple[keras.Variable, np.ndarray]]:
-    """Pair a network's variables with the values in a file, which may hold those of a head too."""
+    """Pair variables with the values in a file, which may also hold those of a head."""
     try:
         stored = {item.attrs["name"]: item[()] for item in file[group].values()}
     except (KeyError, OSError) as error:
         raise DataError(f"{path} has no usable `{group}`: {error}") from None
     stored = {name: value for name, value in stored.items() if name not in head}
-    wanted = {variable.path: variable for variable in variables}
-    problems = [f"{name} is missing in the file" for name in wanted if name not in stored]
-    problems += [f"{name} is only in the file" for name in stored if name not in wanted]
+    own = {variable.path: variable for variable in variables}
+    problems = [f"{name} is missing in the file" for name in own if name not in stored]
+    problems += [f"{name} is only in the file" for name in stored if name not in own]
     fitting = 0
-    for name, variable in wanted.items():
+    for name, variable in own.items():
         if name in stored:
             shapes = stored[name].shape, tuple(variable.shape)
             fitting += shapes[0] == shapes[1]
             if shapes[0] != shapes[1]:
                 problems.append(f"{name} is {shapes[0]} in the file, {shapes[1]} in the network")
     if problems:
-        raise does_not_fit(path, fitting, len(wanted), group, problems)
-    return [(variable, stored[name]) for name, variable in wanted.items()]
+        raise WeightsMismatchError(path, fitting, len(own), group, problems)
+    return [(variable, stored[name]) for name, variable in own.items()]

@@ -1,7 +1,8 @@
-"""Several GPUs, and several machines, that train one network.
+"""Devices: which ones TensorFlow uses, in which precision, and how several train one network.
 
-Each device computes its share of every batch; gradients and the statistics of batch normalization
-are those of the whole batch, so that training is that of one device but for rounding.
+With several GPUs or machines each device computes its share of every batch; gradients and the
+statistics of batch normalization are those of the whole batch, so that training is that of one
+device but for rounding.
 """
 
 from __future__ import annotations
@@ -12,39 +13,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from deepprofiler.errors import ConfigError
-from deepprofiler.learning.network import Network
+from deepprofiler.learning.learning_settings import Precision
 
-Precision = Literal["float32", "bfloat16", "float16"]
-
-
-@contextmanager
-def precision(name: Precision) -> Iterator[None]:
-    """Build networks that compute in ``name``; their weights are float32 in any case.
-
-    Only what is built inside is concerned. A network takes float32 crops and rounds them itself,
-    after they were rescaled.
-    """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+if TYPE_CHECKING:
+    from deepprofiler.learning.network import Network
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Send what C++ writes to the standard error nowhere; Python's exceptions still pass."""
+    """Discard what C++ writes to the standard error; Python's exceptions still pass."""
     sys.stderr.flush()
     try:
-        kept = os.dup(2)
+        standard_error = os.dup(2)
     except OSError:  # The process has no standard error.
         yield
         return
@@ -53,39 +38,19 @@ def _silent() -> Iterator[None]:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
 
 
-# While it is imported, TensorFlow greets whatever TF_CPP_MIN_LOG_LEVEL says.
+# While it is imported, TensorFlow prints messages whatever TF_CPP_MIN_LOG_LEVEL says. The command
+# line imports this module before all others that need TensorFlow.
 with _silent():
     import keras
     import tensorflow as tf
 
 
-@contextmanager
-def enough_memory(key: str, size: int) -> Iterator[None]:
-    """Turn the error of a device whose memory is full into a ConfigError.
-
-    Parameters
-    ----------
-    key : str
-        What the config calls the size of a batch.
-    size : int
-        Its value.
-    """
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        reason = str(error.message).partition("\n")[0]
-        raise ConfigError(
-            f"{key}: {size} is too large for the memory of {describe()}; set a smaller one, or "
-            f"free memory that other programs use ({reason})"
-        ) from None
-
-
 def describe() -> str:
-    """Name the device in one line, for the log."""
+    """Describe the device in one line, for the log."""
     devices = tf.config.get_visible_devices("GPU")
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     if not devices:
@@ -99,14 +64,14 @@ def describe() -> str:
 
 
 def choose(gpu: str | int | None, cores: int = 0) -> str:
-    """Decide what TensorFlow runs on; must come before any of its operations.
+    """Choose what TensorFlow runs on, before any of its operations.
 
     Parameters
     ----------
     gpu : str or int, optional
-        Number of the one GPU to use; -1: none; not given: all there are.
+        Number of the only GPU to use; -1: none; None: all.
     cores : int
-        At most so many processor cores; 0: all.
+        Largest number of processor cores; 0: all.
 
     Returns
     -------
@@ -116,15 +81,15 @@ def choose(gpu: str | int | None, cores: int = 0) -> str:
     Raises
     ------
     ConfigError
-        There is no such GPU.
+        The GPU does not exist.
     """
     devices = tf.config.list_physical_devices("GPU")
     if str(gpu) == "-1":
         devices = []
     elif gpu is not None:
         if str(gpu) not in map(str, range(len(devices))):
-            found = f"GPUs 0 to {len(devices) - 1}" if devices else "no GPU that TensorFlow can use"
-            raise ConfigError(f"--gpu {gpu}: this machine has {found}; leave --gpu out")
+            gpus = f"GPUs 0 to {len(devices) - 1}" if devices else "no GPU that TensorFlow can use"
+            raise ConfigError(f"--gpu {gpu}: this machine has {gpus}; leave --gpu out")
         devices = [devices[int(gpu)]]
     # TensorFlow refuses any change once it runs: within one process the first choice holds.
     with suppress(RuntimeError):
@@ -137,26 +102,54 @@ def choose(gpu: str | int | None, cores: int = 0) -> str:
 
 
 def set_seed(seed: int) -> None:
-    """Decide the initial weights of the networks built next, and make a GPU repeat itself.
+    """Seed the initial weights of the networks built next, and make a GPU deterministic.
 
     On a GPU several operations sum in an order that changes from run to run; they are replaced
-    by slower ones that do not.
+    by slower, deterministic ones.
     """
     keras.utils.set_random_seed(seed)
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
+@contextmanager
+def precision(name: Precision) -> Iterator[None]:
+    """Build networks that compute in ``name``; their weights are float32 in any case.
+
+    Only what is built inside is concerned. A network takes float32 crops, which are rescaled, and
+    rounds them itself.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
     try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextmanager
+def enough_memory(key: str, size: int) -> Iterator[None]:
+    """Raise a ConfigError where the memory of a device is full.
+
+    Parameters
+    ----------
+    key : str
+        The setting that gives the size of a batch.
+    size : int
+        Its value.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        reason = str(error.message).partition("\n")[0]
+        raise ConfigError(
+            f"{key}: {size} is too large for the memory of {describe()}; set a smaller one, or "
+            f"free memory that other programs use ({reason})"
+        ) from None
 
 
 def make_strategy(devices: int | Literal["all"]) -> tf.distribute.Strategy:
-    """Choose the devices to train on; must come before any of TensorFlow's operations.
+    """Choose the devices to train on, before any of TensorFlow's operations.
 
     Where the environment variable ``TF_CONFIG`` is set, the machines that it names train together.
 
@@ -175,18 +168,18 @@ def make_strategy(devices: int | Literal["all"]) -> tf.distribute.Strategy:
     ConfigError
         There are fewer GPUs, or ``TF_CONFIG`` is not what TensorFlow expects.
     """
-    found = tf.config.get_visible_devices("GPU")
-    count = max(1, len(found)) if devices == "all" else devices
-    if count > max(1, len(found)):
+    gpus = tf.config.get_visible_devices("GPU")
+    count = max(1, len(gpus)) if devices == "all" else devices
+    if count > max(1, len(gpus)):
         raise ConfigError(
-            f"train.devices: {count}, but TensorFlow can use {len(found)} GPU(s) here; give a "
+            f"train.devices: {count}, but TensorFlow can use {len(gpus)} GPU(s) here; give a "
             "smaller number, or `all`"
         )
     if "TF_CONFIG" in os.environ:
         _require_cluster(os.environ["TF_CONFIG"])
         # TensorFlow refuses any change once it runs: within one process the first choice holds.
         with suppress(RuntimeError):
-            tf.config.set_visible_devices(found[:count], "GPU")
+            tf.config.set_visible_devices(gpus[:count], "GPU")
         return tf.distribute.MultiWorkerMirroredStrategy()
     if count > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(count)])
@@ -194,44 +187,44 @@ def make_strategy(devices: int | Literal["all"]) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this machine writes files: the first of several, or the only one."""
+    """Tell whether this machine writes files: it is the first of several, or the only one."""
     return _rank(strategy) == 0
 
 
-def agreed(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
-    """Give every machine the chief's numbers; each waits here for all the others.
+def from_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+    """Return the chief's numbers on every machine; each waits here for all the others.
 
     Parameters
     ----------
     strategy : tf.distribute.Strategy
-    values : array
-        Of the same shape and type on every machine.
+    values : numpy.ndarray
+        Of the same shape and dtype on every machine.
     """
     if strategy.cluster_resolver is None:
         return values
 
     # An argument: a graph cannot hold a constant of 2 GB.
     @tf.function(autograph=False)
-    def share(mine: Any) -> Any:
-        return strategy.run(from_first, args=(mine,))
+    def share(own: Any) -> Any:
+        return strategy.run(only_first, args=(own,))
 
-    def from_first(mine: Any) -> Any:
+    def only_first(own: Any) -> Any:
         context = tf.distribute.get_replica_context()
         first = tf.equal(context.replica_id_in_sync_group, 0)
-        given = tf.where(first, mine, tf.zeros_like(mine))
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, given)
+        summand = tf.where(first, own, tf.zeros_like(own))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, summand)
 
-    found: np.ndarray = strategy.experimental_local_results(share(tf.constant(values)))[0].numpy()
-    return found
+    shared = strategy.experimental_local_results(share(tf.constant(values)))[0]
+    return np.asarray(shared.numpy())
 
 
 def wait(strategy: tf.distribute.Strategy) -> None:
-    """Let each machine wait until all have come so far."""
-    agreed(strategy, np.zeros(1))
+    """Wait until all machines have come to this line."""
+    from_chief(strategy, np.zeros(1))
 
 
 def own_share(batch: Any) -> Any:
-    """Cut a replica's part out of the tensor of a whole batch, in order of the replicas."""
+    """Return a replica's part of the tensor of a whole batch, in order of the replicas."""
     context = tf.distribute.get_replica_context()
     count = context.num_replicas_in_sync
     if count == 1:
@@ -249,36 +242,36 @@ def require_equal_shares(strategy: tf.distribute.Strategy, batch_size: int) -> N
     if batch_size % count:
         raise ConfigError(
             f"train.batch_size: {batch_size} examples cannot be divided among {count} devices; "
-            f"take a multiple of {count}"
+            f"use a multiple of {count}"
         )
 
 
 def synchronize(network: Network) -> None:
-    """Let batch normalization take the statistics of whole batches, not of each device's share."""
+    """Compute the statistics of batch normalization on whole batches, not each device's share."""
     for layer in network.train._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
 
 
 def set_seeds(network: Network, strategy: tf.distribute.Strategy, *key: int) -> None:
-    """Seed dropout and the like from some numbers, each device differently."""
+    """Seed the random layers from some numbers, such as dropout; each device differently."""
     for place, number in enumerate(_replicas(strategy)):
 
-        def own(state: Any, place: int = place) -> Any:
+        def on_device(state: Any, place: int = place) -> Any:
             return strategy.experimental_local_results(state.value)[place]
 
-        network.set_seeds(*key, number, part=own)
+        network.set_seeds(*key, number, part=on_device)
 
 
 def _replicas(strategy: tf.distribute.Strategy) -> list[int]:
-    """Numbers of this machine's devices among those of all machines."""
-    here = strategy.num_replicas_in_sync // _machines(strategy)
-    first = _rank(strategy) * here
-    return list(range(first, first + here))
+    """Return the numbers of this machine's devices among those of all machines."""
+    count = strategy.num_replicas_in_sync // _machines(strategy)
+    first = _rank(strategy) * count
+    return list(range(first, first + count))
 
 
 def _rank(strategy: tf.distribute.Strategy) -> int:
-    """Number of this machine; a chief comes before the workers."""
+    """Return the number of this machine; a chief comes before the workers."""
     resolver = strategy.cluster_resolver
     if resolver is None or resolver.task_type == "chief":
         return 0
@@ -294,7 +287,7 @@ def _machines(strategy: tf.distribute.Strategy) -> int:
 
 
 def _require_cluster(text: str) -> None:
-    """Raise ConfigError unless this is what ``TF_CONFIG`` may hold."""
+    """Raise ConfigError unless this is a valid value of ``TF_CONFIG``."""
     try:
         values = json.loads(text)
         task = values["task"]
@@ -305,3 +298,11 @@ def _require_cluster(text: str) -> None:
             'it is like {"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
             '"task": {"type": "worker", "index": 0}}'
         ) from None
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

@@ -1,4 +1,7 @@
-"""Weight files trained on ImageNet: fetched once, into Keras's own cache."""
+"""Weight files of Keras 2: those of the original DeepProfiler, and those trained on ImageNet.
+
+Files of ImageNet are downloaded once, into Keras's own cache.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,16 @@ import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
-from deepprofiler.learning.formats import does_not_fit
-from deepprofiler.learning.network import Network
+from deepprofiler.learning.network import Network, WeightsMismatchError
 
-# Maps the names of a file's layers to a network's, where they differ; None: not a network's layer.
-Names = Callable[[Sequence[str]], Mapping[str, str | None]]
+# Maps the names of a file's layers to a network's, where they differ; None: a layer to leave out.
+LayerNames = Callable[[Sequence[str]], Mapping[str, str | None]]
 Arrays = list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a file gave.
+class LoadedWeights:
+    """Which weights were loaded from a file.
 
     Attributes
     ----------
@@ -38,17 +40,18 @@ class Loaded:
         Number of layers that were loaded.
     digest : str
         SHA-256 of their names, shapes and values, as hexadecimal text.
-    new : tuple of str
-        The network's own dense layers at its end, which the file lacks.
+    not_loaded : tuple of str
+        Dense layers at the end of the network that the file does not have; they keep their
+        weights.
     """
 
     layers: int
     digest: str
-    new: tuple[str, ...] = ()
+    not_loaded: tuple[str, ...] = ()
 
 
 def is_keras2(path: Path) -> bool:
-    """Tell whether a file is one of Keras 2, by its content."""
+    """Tell from its content whether a file is a weight file of Keras 2."""
     try:
         with h5py.File(path, "r") as file:
             return "layer_names" in _root(file).attrs
@@ -56,11 +59,13 @@ def is_keras2(path: Path) -> bool:
         return False
 
 
-def load(path: Path, network: Network, *, names: Names, repeat_filters: bool = False) -> Loaded:
+def load(
+    path: Path, network: Network, *, names: LayerNames, repeat_filters: bool = False
+) -> LoadedWeights:
     """Load a backbone's weights: all of them, or nothing.
 
-    Names and shapes are compared first, both ways. Dense layers at the end of only one of the two
-    are a head, of any number of classes: the file's is passed over, the network's stays new.
+    Names and shapes are compared first, both ways. Dense layers at the end that only one of the
+    two has are a head, of any number of classes: the file's is ignored, the network's is kept.
 
     Parameters
     ----------
@@ -76,22 +81,22 @@ def load(path: Path, network: Network, *, names: Names, repeat_filters: bool = F
 
     Returns
     -------
-    Loaded
+    LoadedWeights
 
     Raises
     ------
     DataError
-        The file cannot be read, or does not fit: what differs is named, with both shapes.
+        The file cannot be read, or does not fit (:class:`WeightsMismatchError`).
     """
     stored = _read(path, names)
     # A layer without weights may bear the name of one inside a model.
-    wanted = {layer.name: _variables(layer) for layer in _layers(network.backbone) if layer.weights}
+    own = {layer.name: _variables(layer) for layer in _layers(network.backbone) if layer.weights}
     if repeat_filters:
-        first, variables = next(iter(wanted.items()))
+        first, variables = next(iter(own.items()))
         if first in stored:
             stored[first][0] = _repeated(stored[first][0], tuple(variables[0].shape))
-    stored = _without_head(stored, wanted)
-    body = _without_head(wanted, stored)
+    stored = _without_head(stored, own)
+    body = _without_head(own, stored)
     _require_fit(path, stored, body)
     digest = hashlib.sha256()
     for name in sorted(body):
@@ -99,31 +104,31 @@ def load(path: Path, network: Network, *, names: Names, repeat_filters: bool = F
             variable.assign(value)
             digest.update(f"{name} {value.shape}".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
-    new = tuple(name for name in wanted if name not in body)
-    return Loaded(len(body), digest.hexdigest(), new)
+    not_loaded = tuple(name for name in own if name not in body)
+    return LoadedWeights(len(body), digest.hexdigest(), not_loaded)
 
 
 def _root(file: h5py.File) -> h5py.Group:
-    """Give the group of weights; ``Model.save`` puts it beside the optimizer's."""
+    """Return the group of weights; ``Model.save`` puts it beside the optimizer's."""
     return file.get("model_weights", file)
 
 
-def _read(path: Path, names: Names) -> dict[str, Arrays]:
+def _read(path: Path, names: LayerNames) -> dict[str, Arrays]:
     """Read the arrays of each layer that has any, in the file's order, by the network's names."""
-    found: dict[str, Arrays] = {}
+    stored: dict[str, Arrays] = {}
     try:
         with h5py.File(path, "r") as file:
             root = _root(file)
             for name in _texts(root, "layer_names"):
                 weights = _texts(root[name], "weight_names")
                 if weights:
-                    found[name] = [np.asarray(root[name][weight]) for weight in weights]
+                    stored[name] = [np.asarray(root[name][weight]) for weight in weights]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, KeyError) as error:
         raise DataError(f"{path} is not a whole weight file of Keras 2: {error}") from None
-    ours = {name: name for name in found} | dict(names(list(found)))
-    return {new: found[old] for old, new in ours.items() if new is not None}
+    translated = {name: name for name in stored} | dict(names(list(stored)))
+    return {own: stored[name] for name, own in translated.items() if own is not None}
 
 
 def _texts(group: h5py.Group, name: str) -> list[str]:
@@ -138,7 +143,7 @@ def _texts(group: h5py.Group, name: str) -> list[str]:
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Give a model's layers, and in place of a model among them its layers."""
+    """Yield a model's layers; a model among them is replaced by its layers."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
@@ -147,12 +152,12 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Give a layer's weights in the order of Keras 2."""
+    """Return a layer's weights in the order of Keras 2."""
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
 def _repeated(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Give (h, w, 3, F) filters for C channels, where only that is what differs."""
+    """Repeat (h, w, 3, F) filters for C channels, where only this differs."""
     if kernel.ndim != 4 or kernel.shape[2] != 3 or shape == kernel.shape:
         return kernel
     if (*shape[:2], 3, *shape[3:]) != kernel.shape:
@@ -162,13 +167,13 @@ def _repeated(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _without_head(layers: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop dense layers at the end that the others lack."""
-    kept = dict(layers)
+    """Leave out dense layers at the end that the others do not have."""
+    body = dict(layers)
     for name in reversed(layers):
         if name in others or len(layers[name][0].shape) != 2:
             break
-        del kept[name]
-    return kept
+        del body[name]
+    return body
 
 
 def _require_fit(path: Path, stored: Mapping[str, Arrays], body: Mapping[str, Any]) -> None:
@@ -191,46 +196,46 @@ def _require_fit(path: Path, stored: Mapping[str, Arrays], body: Mapping[str, An
     pairs = (line for pair in zip_longest(missing, surplus) for line in pair if line)
     problems = [*differing, *pairs]
     if problems or not body:
-        raise does_not_fit(path, fitting, len(body), "layers", problems)
+        raise WeightsMismatchError(path, fitting, len(body), "layers", problems)
 
 
 def _shapes(arrays: Sequence[Any]) -> str:
     return " and ".join(str(tuple(array.shape)) for array in arrays)
 
 
-# Of each wait for the server, in seconds.
-_PATIENCE = 5.0
+# Longest wait for the server, in seconds.
+_TIMEOUT = 5.0
 
 
 def cached(address: str) -> Path:
-    """Tell where the file of an address is, or belongs: ``~/.keras/models``, as for Keras.
+    """Return where the file of a URL is cached: in ``~/.keras/models``, as by Keras.
 
-    The variable ``KERAS_HOME`` names another folder than ``~/.keras``.
+    The environment variable ``KERAS_HOME`` names another folder than ``~/.keras``.
     """
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     return Path(home) / "models" / PurePosixPath(urlsplit(address).path).name
 
 
 def fetch(address: str) -> Path:
-    """Give the file of an address, downloaded if it is not in the cache.
+    """Return the file of a URL, downloaded if it is not in the cache.
 
     Raises
     ------
     DataError
-        There is no connection; the path where the file may be put is named.
+        It cannot be downloaded; the message names the path where the file may be put.
     """
     path = cached(address)
     if path.exists():
         return path
     try:
         with (
-            urlopen(address, timeout=_PATIENCE) as answer,
+            urlopen(address, timeout=_TIMEOUT) as response,
             replacing(path) as temporary,
             temporary.open("wb") as file,
         ):
-            shutil.copyfileobj(answer, file)
+            shutil.copyfileobj(response, file)
             # A connection that breaks off looks like the end of the file.
-            if file.tell() != int(answer.headers.get("Content-Length", file.tell())):
+            if file.tell() != int(response.headers.get("Content-Length", file.tell())):
                 raise OSError("the connection broke off")
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)

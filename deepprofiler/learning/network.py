@@ -1,15 +1,48 @@
-"""What a model plugin returns, and how features are taken out of it."""
+"""Network: what a model plugin returns, and how features are taken from its layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from deepprofiler.errors import ConfigError, PluginError, nearest
+from deepprofiler.errors import ConfigError, DataError, PluginError, nearest
+
+_PROBLEMS_SHOWN = 5
+
+
+class WeightsMismatchError(DataError):
+    """A weight file does not fit a network; nothing was loaded.
+
+    Attributes
+    ----------
+    path : Path
+        The weight file.
+    fitting, total : int
+        How many of the network's layers or variables fit, of how many.
+    problems : tuple of str
+        What differs, one each.
+    """
+
+    def __init__(
+        self, path: Path, fitting: int, total: int, unit: str, problems: Sequence[str]
+    ) -> None:
+        lines = list(problems[:_PROBLEMS_SHOWN])
+        if len(problems) > _PROBLEMS_SHOWN:
+            lines.append(f"and {len(problems) - _PROBLEMS_SHOWN} more")
+        listing = "".join(f"\n  {line}" for line in lines)
+        super().__init__(
+            f"{path} does not fit the network: {fitting} of {total} {unit} match, nothing was "
+            f"loaded{listing}"
+        )
+        self.path = path
+        self.fitting = fitting
+        self.total = total
+        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True)
@@ -24,11 +57,11 @@ class Network:
     backbone : keras.Model
         Maps single crops (N, S, S, C) through named layers.
     target : {"label", "input"}
-        What ``train`` learns to give.
+        What ``train`` learns to predict.
     per_channel : bool
-        Each layer's features are C blocks of equal width, one a channel, in channel order.
+        Each layer's features are C blocks of equal width, one for each channel, in order.
     pretrained : str, optional
-        Address of a Keras weight file without head, trained on ImageNet, for the backbone.
+        URL of a Keras weight file for the backbone, without a head, trained on ImageNet.
     """
 
     train: keras.Model
@@ -38,7 +71,7 @@ class Network:
     pretrained: str | None = None
 
     def layers(self) -> list[tuple[str, int]]:
-        """Name and number of features of every layer that features can be taken from."""
+        """Return name and number of features of every layer that features can be taken from."""
         return [
             (layer.name, int(layer.output.shape[-1]))
             for layer in self.backbone.layers
@@ -46,7 +79,7 @@ class Network:
         ]
 
     def features(self, layers: Sequence[str]) -> keras.Model:
-        """Cut the backbone after the deepest of some layers.
+        """Make a model of the backbone up to the deepest of some layers.
 
         Parameters
         ----------
@@ -57,15 +90,15 @@ class Network:
         -------
         keras.Model
             Maps crops (N, S, S, C) to features (N, D) float32, layer by layer in the given order.
-            Nothing beyond the deepest layer is computed.
+            Deeper layers are not computed.
 
         Raises
         ------
         ConfigError
-            A layer does not exist or gives no features.
+            A layer does not exist, or its output is neither a map nor a vector.
         """
         outputs = []
-        for name in self._known(layers):
+        for name in self._checked(layers):
             output = self.backbone.get_layer(name).output
             if len(output.shape) == 4:
                 output = keras.layers.GlobalAveragePooling2D(dtype="float32")(output)
@@ -74,16 +107,16 @@ class Network:
         return keras.Model(self.backbone.input, joined)
 
     def columns(self, layers: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Range of columns [first, last + 1) of each layer in what :meth:`features` gives."""
+        """Return the columns [first, last + 1) of each layer in what :meth:`features` gives."""
         sizes = dict(self.layers())
         ranges, first = {}, 0
-        for name in self._known(layers):
+        for name in self._checked(layers):
             ranges[name] = (first, first + sizes[name])
             first += sizes[name]
         return ranges
 
     def feature_names(self, layers: Sequence[str], channels: Iterable[str]) -> list[str]:
-        """Names of the D features: ``<layer>_<index>``, or ``<layer>_<channel>_<index>``."""
+        """Name the D features: ``<layer>_<index>``, or ``<layer>_<channel>_<index>``."""
         blocks = [f"_{channel}" for channel in channels] if self.per_channel else [""]
         return [
             f"{layer}{block}_{index}"
@@ -93,22 +126,22 @@ class Network:
         ]
 
     def set_seeds(self, *key: int, part: Callable[[Any], Any] = lambda state: state) -> None:
-        """Seed dropout and the like, whose state Keras does not save, from some numbers.
+        """Seed the random layers, such as dropout, whose state Keras does not save.
 
         Parameters
         ----------
         *key : int
-            What decides the seeds.
+            The seeds depend on these numbers alone.
         part : callable
-            Gives the variable of one device; by default all devices have the same seeds.
+            Returns the variable of one device; by default all devices have the same seeds.
         """
         weights = {id(weight) for weight in self.train.weights}
         states = [variable for variable in self.train.variables if id(variable) not in weights]
         for index, state in enumerate(states):
-            words = np.random.SeedSequence((*key, index)).generate_state(2)
-            part(state).assign(words.astype(state.dtype).reshape(state.shape))
+            seed = np.random.SeedSequence((*key, index)).generate_state(2)
+            part(state).assign(seed.astype(state.dtype).reshape(state.shape))
 
-    def _known(self, layers: Sequence[str]) -> Sequence[str]:
+    def _checked(self, layers: Sequence[str]) -> Sequence[str]:
         names = [name for name, _ in self.layers()]
         for layer in layers:
             if layer not in names:
@@ -122,13 +155,13 @@ class Network:
 
 
 def require_network(
-    found: Any, name: str, input_shape: tuple[int, int, int], classes: int
+    returned: Any, name: str, input_shape: tuple[int, int, int], classes: int
 ) -> Network:
-    """Give what a model plugin returned, where it is a network that fits.
+    """Check what a model plugin returned.
 
     Parameters
     ----------
-    found : object
+    returned : object
         What the plugin returned.
     name : str
         The model's name.
@@ -144,34 +177,36 @@ def require_network(
     Raises
     ------
     PluginError
-        It is no network, or its shapes or weights are not those of the contract.
+        It is not a :class:`Network`, or its shapes or weights are not those of the contract.
     """
     where = f"model `{name}`"
-    if not isinstance(found, Network):
+    if not isinstance(returned, Network):
         raise PluginError(
-            f"{where} returns {type(found).__name__}; it must return Network(train, backbone)"
+            f"{where} returns {type(returned).__name__}; it must return Network(train, backbone)"
         )
-    taken, given = found.train.input_shape, found.train.output_shape
-    expected: tuple[int | None, ...] = taken if found.target == "input" else (None, classes)
-    for what, shape, right in (
-        ("its backbone takes", found.backbone.input_shape, (None, *input_shape)),
-        ("its `train` takes, for each cell,", taken[-3:], input_shape),
-        ("its `train` gives", given, expected),
+    inputs, outputs = returned.train.input_shape, returned.train.output_shape
+    expected: tuple[int | None, ...] = inputs if returned.target == "input" else (None, classes)
+    for part, shape, required in (
+        ("its backbone takes", returned.backbone.input_shape, (None, *input_shape)),
+        ("its `train` takes, for each cell,", inputs[-3:], input_shape),
+        ("its `train` gives", outputs, expected),
     ):
-        if tuple(shape) != tuple(right):
-            raise PluginError(f"{where} does not fit: {what} {shape}, and must {right}")
-    trained = {id(weight) for weight in found.train.weights}
-    alone = [weight.path for weight in found.backbone.weights if id(weight) not in trained]
-    if alone:
+        if tuple(shape) != tuple(required):
+            raise PluginError(f"{where} does not fit: {part} {shape}, and must {required}")
+    trained = {id(weight) for weight in returned.train.weights}
+    untrained = [weight.path for weight in returned.backbone.weights if id(weight) not in trained]
+    if untrained:
         raise PluginError(
-            f"{where}: {len(alone)} weights of its backbone are not part of `train` and would "
-            f"never be trained or stored: {alone[0]}, …; make both of the same layers"
+            f"{where}: {len(untrained)} weights of its backbone are not part of `train` and would "
+            f"never be trained or stored: {untrained[0]}, …; make both of the same layers"
         )
-    paths = [weight.path for weight in found.train.weights]
-    twice = sorted({path for path in paths if paths.count(path) > 1})
-    if twice:
-        raise PluginError(f"{where}: two weights are called {twice[0]}; name the layers apart")
-    return found
+    paths = [weight.path for weight in returned.train.weights]
+    duplicates = sorted({path for path in paths if paths.count(path) > 1})
+    if duplicates:
+        raise PluginError(
+            f"{where}: two weights are called {duplicates[0]}; give the layers different names"
+        )
+    return returned
 
 
 def _is_feature(layer: keras.layers.Layer) -> bool:

@@ -1,7 +1,7 @@
-"""Services that are told the figures of each epoch: MLflow, Weights & Biases, Comet.
+"""Trackers: services that the metrics of each epoch are sent to (MLflow, Weights & Biases, Comet).
 
-Each is used through its own Keras callback, and configured as its makers describe, by environment
-variables or its own files. Nothing is sent anywhere unless one is named.
+Each is used through its own Keras callback, and configured by its own environment variables or
+files, as its documentation describes. Nothing is sent unless a service is named.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from deepprofiler.errors import ConfigError
 
 
 class _Start(Protocol):
+    """Starts a run of a service."""
+
     def __call__(
         self, name: str, settings: Mapping[str, Any]
     ) -> AbstractContextManager[keras.callbacks.Callback]: ...
@@ -69,7 +71,7 @@ _TRACKERS = {
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError, with what to install, unless each named service's package is there."""
+    """Raise ConfigError, with what to install, unless the package of each service is installed."""
     missing = [package for name in names if not find_spec(package := _TRACKERS[name].package)]
     if missing:
         raise ConfigError(
@@ -83,7 +85,7 @@ def require_trackers(names: Sequence[str]) -> None:
 def tracking(
     names: Sequence[str], run: str, settings: Mapping[str, Any]
 ) -> Iterator[list[keras.callbacks.Callback]]:
-    """Begin a run at each service, and end it with the block, also after an error.
+    """Start a run of each service, and end it with the block, also after an error.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def tracking(
     run : str
         Name of the run.
     settings : mapping
-        What the run is made with; shown beside its figures.
+        Stored with the run, beside its metrics.
 
     Yields
     ------

@@ -7,32 +7,40 @@ start.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tiny_screen import CHANNELS, CLASSES, SIZE, Screen, Softening, make_screen, tiny
+from tiny_screen import (
+    CHANNELS,
+    CLASSES,
+    SIZE,
+    Screen,
+    Softening,
+    changed,
+    destination,
+    make_screen,
+    tiny,
+)
 
-from deepprofiler.learning.augment import Augmentation
-from deepprofiler.learning.batches import Look
+from deepprofiler.learning.checkpoint import Description
 from deepprofiler.learning.devices import make_strategy, precision, set_seeds
-from deepprofiler.learning.fit import fit, spoiled_alike
+from deepprofiler.learning.fit import fit, share_overflow
+from deepprofiler.learning.learning_settings import Constant, Cosine, Optimizer, Train
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.optimizer import Constant, Cosine, Recipe
 
-RECIPE = Recipe(
+SETTINGS = Train(
     epochs=2,
     steps=4,
     batch_size=12,
     learning_rate=0.05,
     schedule=Cosine(warmup=0.5),
-    weight_decay=1e-2,
+    optimizer=Optimizer(weight_decay=1e-2),
     label_smoothing=0.1,
-    seed=3,
 )
+ADAM = {"optimizer": {"name": "adam", "weight_decay": 1e-2}, "learning_rate": 0.01}
 
 
 def plain() -> Network:
@@ -51,24 +59,15 @@ def train(
     """Train a network of its own and write its weights, as ``<name>.npz``."""
     with strategy.scope():
         network = plain() if name.startswith("plain") else tiny()
-    own = folder / name
-    history = fit(
-        network,
-        Softening(),
-        gather=screen.gather,
-        training=screen.training,
-        validation=screen.validation,
-        classes=CLASSES,
-        look=Look(SIZE, augmentation=Augmentation(shift=1)),
-        recipe=replace(RECIPE, **changes),
-        about={},
-        last=own / "last.h5",
-        best=own / "best.h5",
-        figures=own / "history.csv",
-        logs=own / "logs",
-        strategy=strategy,
-    )
-    losses = [[row["loss"], row["accuracy"], row["val_loss"]] for row in history.epochs]
+        history = fit(
+            network,
+            Softening(),
+            screen.data,
+            changed(SETTINGS, **changes),
+            destination(folder / name),
+            Description(seed=3),
+        )
+    losses = [[row.loss, row.accuracy, row.monitored_loss] for row in history.epochs]
     weights = {str(number): np.asarray(w) for number, w in enumerate(network.train.weights)}
     np.savez(folder / f"{name}.npz", losses=np.array(losses), **weights)
 
@@ -82,7 +81,7 @@ def seeds(strategy: tf.distribute.Strategy) -> np.ndarray:
     return np.array([part.numpy() for part in strategy.experimental_local_results(state.value)])
 
 
-def spoiled(strategy: tf.distribute.Strategy, value: float) -> np.ndarray:
+def overflowed(strategy: tf.distribute.Strategy, value: float) -> np.ndarray:
     """Gradients of both devices, where one of the second's is ``value``."""
 
     @tf.function(autograph=False)
@@ -91,7 +90,7 @@ def spoiled(strategy: tf.distribute.Strategy, value: float) -> np.ndarray:
 
     def on_one() -> Any:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return spoiled_alike([tf.ones([2]), None, tf.where(number == 1, value, [3.0])])
+        return share_overflow([tf.ones([2]), None, tf.where(number == 1, value, [3.0])])
 
     first, nothing, second = run()
     assert nothing is None
@@ -110,21 +109,21 @@ def main() -> None:
     }
     for name, strategy in strategies.items():
         train(folder / name, "plain", strategy, screen)
-        train(folder / name, "normalized", strategy, screen, optimizer="adam", learning_rate=0.01)
+        train(folder / name, "normalized", strategy, screen, **ADAM)
         with precision("float16"):
             train(folder / name, "plain-half", strategy, screen)
     two = strategies["two"]
     # Constant rates, so that the first epoch is the same whatever the number of epochs.
-    half = {"optimizer": "adam", "learning_rate": 0.01, "schedule": Constant()}
-    train(folder / "whole", "normalized", two, screen, **half)
-    train(folder / "parts", "normalized", two, screen, epochs=1, **half)
-    train(folder / "parts", "normalized", two, screen, **half)
+    constant = {**ADAM, "schedule": Constant()}
+    train(folder / "whole", "normalized", two, screen, **constant)
+    train(folder / "parts", "normalized", two, screen, epochs=1, **constant)
+    train(folder / "parts", "normalized", two, screen, **constant)
     np.savez(
         folder / "parts.npz",
         seeds_one=seeds(strategies["one"]),
         seeds_two=seeds(two),
-        fine=spoiled(two, 2.0),
-        infinite=spoiled(two, np.inf),
+        fine=overflowed(two, 2.0),
+        infinite=overflowed(two, np.inf),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,14 +11,11 @@ import tensorflow as tf
 from scipy.ndimage import map_coordinates
 from scipy.stats import chisquare
 
-from deepprofiler.learning.augment import (
-    RULES,
-    Augmentation,
-    augment,
-    centre,
-    rescale,
-)
+from deepprofiler.learning.augment import augment, centre, rescale
 from deepprofiler.learning.cell_store import margin
+from deepprofiler.learning.learning_settings import Augmentation, Rescale
+
+RULES = get_args(Rescale)
 
 NOTHING = Augmentation(flips=False, turns=False, rotations=False, shift=0)
 

@@ -205,10 +205,11 @@ def as_version_1(path: Path) -> None:
             "format": "deepprofiler-cells",
             "version": 1,
             "channels": file.attrs["channels"].tolist(),
-            "settings": file.attrs["made_from"],
+            "settings": file["made_from"].asstr()[()],
         }
         for key in list(file.attrs):
             del file.attrs[key]
+        del file["made_from"]
         file.attrs["about"] = json.dumps(about)
     names = {PLATE: "plate", WELL: "well", SITE: "site", CELL: "cell"}
     table = pd.read_parquet(table_path(path)).rename(columns=names)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from deepprofiler.errors import ConfigError
 from deepprofiler.learning.devices import (
-    agreed,
+    from_chief,
     is_chief,
     make_strategy,
     require_equal_shares,
@@ -84,7 +84,7 @@ def test_what_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             make_strategy(1)
 
 
-def test_what_is_agreed_on_is_no_part_of_a_graph() -> None:
+def test_what_is_from_chief_on_is_no_part_of_a_graph() -> None:
     """A graph cannot hold more than 2 GB, and labels may be more."""
 
     class Watched:
@@ -100,7 +100,7 @@ def test_what_is_agreed_on_is_no_part_of_a_graph() -> None:
 
     sizes: list[int] = []
     values = np.random.default_rng(0).random((500, 500))
-    np.testing.assert_array_equal(agreed(Watched(), values), values)
+    np.testing.assert_array_equal(from_chief(Watched(), values), values)
     assert sizes[0] < 10_000 < values.nbytes
 
 

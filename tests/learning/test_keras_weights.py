@@ -44,7 +44,7 @@ def test_a_backbone_whatever_the_head(source, tmp_path):
             network = tiny(classes=classes, seed=classes)
             head = np.asarray(network.train.get_layer("logits").kernel)
             loaded = load(path, network, names=plain)
-            assert (loaded.layers, loaded.new) == (2, ())
+            assert (loaded.layers, loaded.not_loaded) == (2, ())
             np.testing.assert_array_equal(network.backbone(CROPS), source.backbone(CROPS))
             np.testing.assert_array_equal(network.train.get_layer("logits").kernel, head)
             digests.add(loaded.digest)
@@ -143,7 +143,7 @@ def test_filters_are_repeated(channels, tmp_path):
     path = write(tmp_path / "rgb.h5", {"conv": [("kernel", kernel), ("bias", bias)]})
     network = colour(channels)
     loaded = load(path, network, names=plain, repeat_filters=True)
-    assert loaded.new == ("fc",)
+    assert loaded.not_loaded == ("fc",)
     found = np.asarray(network.backbone.get_layer("conv").kernel)
     for channel in range(channels):
         expected = kernel[:, :, channel % 3] * (3 / channels)

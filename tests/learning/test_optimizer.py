@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from deepprofiler.learning.optimizer import Recipe, make_loss, make_optimizer
+from deepprofiler.learning.learning_settings import Optimizer, Train
+from deepprofiler.learning.optimizer import make_loss, make_optimizer
 
 RATE, DECAY, STEPS = 0.1, 0.05, 4
 GRADIENTS = np.random.default_rng(0).normal(size=(STEPS, 3))
@@ -44,8 +45,8 @@ def adam(weights: np.ndarray, decay: float) -> np.ndarray:
 @pytest.mark.parametrize(("name", "formula"), [("sgd", sgd), ("adam", adam), ("adamw", adam)])
 def test_optimizers(name: Any, formula: Any, decay: float) -> None:
     model = network()
-    recipe = Recipe(1, optimizer=name, learning_rate=RATE, weight_decay=decay)
-    optimizer = make_optimizer(recipe, model)
+    settings = Train(optimizer=Optimizer(name=name, weight_decay=decay), learning_rate=RATE)
+    optimizer = make_optimizer(settings, model)
     for gradient in GRADIENTS:
         optimizer.apply([keras.ops.convert_to_tensor(gradient[:, None], "float32")])
     expected = formula(np.array([1.0, -2.0, 3.0]), decay)
@@ -61,7 +62,7 @@ def test_cross_entropy(smoothing: float) -> None:
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     smoothed = (1 - smoothing) * labels + smoothing / 4
     expected = -(smoothed * np.log(shares)).sum(axis=1).mean()
-    loss = make_loss(Recipe(1, label_smoothing=smoothing), "label")
+    loss = make_loss(Train(label_smoothing=smoothing), "label")
     assert float(loss(labels.astype("f"), logits.astype("f"))) == pytest.approx(expected, rel=1e-5)
 
 
@@ -69,4 +70,4 @@ def test_squared_error() -> None:
     rng = np.random.default_rng(2)
     wanted, made = rng.random((2, 3, 4, 4, 2)).astype("f")
     expected = np.mean((wanted - made) ** 2)
-    assert float(make_loss(Recipe(1), "input")(wanted, made)) == pytest.approx(expected, rel=1e-5)
+    assert float(make_loss(Train(), "input")(wanted, made)) == pytest.approx(expected, rel=1e-5)

@@ -9,16 +9,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from test_fit import RECIPE, KilledError, assert_same, kill_at, train, weights
-from tiny_screen import CHANNELS, SIZE, Single, make_screen, tiny
+from test_fit import KilledError, assert_same, classification, kill_at, train, weights
+from tiny_screen import CHANNELS, SETTINGS, SIZE, Single, changed, make_screen, tiny
 
 from deepprofiler.learning import checkpoint
-from deepprofiler.learning.augment import Augmentation
-from deepprofiler.learning.batches import Batches, Look
-from deepprofiler.learning.devices import Precision, precision
+from deepprofiler.learning.batches import Batches, CropView
+from deepprofiler.learning.devices import precision
 from deepprofiler.learning.extract import feature_function
+from deepprofiler.learning.learning_settings import Augmentation, Plateau, Precision
 from deepprofiler.learning.network import Network
-from deepprofiler.learning.optimizer import Plateau
 
 HALVES: list[Precision] = ["bfloat16", "float16"]
 
@@ -59,8 +58,8 @@ def test_crops_are_rescaled_before_they_are_rounded(name: Precision) -> None:
     stored[1] = bits
     cells = replace(make_screen().validation, row=np.arange(2), label=np.arange(2))
     low = np.full((2, CHANNELS), 65534, np.float32)
-    look = Look(SIZE, augmentation=Augmentation(shift=0))
-    batches = Batches(Single(), network, lambda rows: (stored, low, low + 1), cells, look, 2)
+    view = CropView(SIZE, augmentation=Augmentation(shift=0))
+    batches = Batches(Single(), network, lambda rows: (stored, low, low + 1), cells, view, 2)
     ((x, _),) = batches.validation(np.arange(2))
     np.testing.assert_allclose(x.numpy(), [np.zeros_like(bits), bits], rtol=1e-6)
 
@@ -69,8 +68,8 @@ def test_crops_are_rescaled_before_they_are_rounded(name: Precision) -> None:
 def test_it_learns_and_its_weights_fit_any_precision(tmp_path: Path, name: Precision) -> None:
     screen = make_screen()
     network = build(name)
-    history = train(tmp_path, screen, network, recipe=replace(RECIPE, epochs=8))
-    assert history.epochs[-1]["val_accuracy"] > 0.7
+    history = train(tmp_path, screen, network, settings=changed(SETTINGS, epochs=8))
+    assert classification(history.epochs[-1]).accuracy > 0.7
     whole = tiny(seed=9)
     checkpoint.load(tmp_path / "checkpoint" / "last.h5", whole)
     assert_same(weights(network), weights(whole))
@@ -81,24 +80,30 @@ def test_it_learns_and_its_weights_fit_any_precision(tmp_path: Path, name: Preci
 
 def test_interrupted_equals_uninterrupted_with_a_loss_scale(tmp_path: Path) -> None:
     screen = make_screen()
-    recipe = replace(
-        RECIPE, epochs=4, optimizer="adam", schedule=Plateau(patience=1, factor=0.1), steps=6
+    settings = changed(
+        SETTINGS,
+        epochs=4,
+        optimizer={"name": "adam"},
+        schedule=Plateau(patience=1, factor=0.1),
+        steps=6,
     )
     whole = build("float16", dropout=0.3)
-    history = train(tmp_path / "whole", screen, whole, recipe=recipe)
+    history = train(tmp_path / "whole", screen, whole, settings=settings)
     with pytest.raises(KilledError):
         train(
             tmp_path / "parts",
             screen,
             build("float16", dropout=0.3),
-            recipe=recipe,
+            settings=settings,
             progress=kill_at(3, 4),
         )
     parts = build("float16", dropout=0.3, seed=99)
-    resumed = train(tmp_path / "parts", screen, parts, recipe=recipe)
+    resumed = train(tmp_path / "parts", screen, parts, settings=settings)
     assert resumed.resumed == 2
     assert_same(weights(whole), weights(parts))
-    assert [row["loss"] for row in history.epochs] == [row["loss"] for row in resumed.epochs]
+    assert [metrics.loss for metrics in history.epochs] == [
+        metrics.loss for metrics in resumed.epochs
+    ]
     optimizers = [network.train.optimizer for network in (whole, parts)]
     state = [[np.asarray(value) for value in one.variables] for one in optimizers]
     assert_same(*state)
@@ -113,8 +118,8 @@ def test_a_step_that_overflows_is_skipped(tmp_path: Path) -> None:
     kernel[:, 0] = 50
     logits.set_weights([kernel, np.zeros(3, np.float32)])
     before = weights(network)
-    recipe = replace(RECIPE, epochs=1, steps=1)
-    train(tmp_path, make_screen(), network, recipe=recipe, validation=None)
+    settings = changed(SETTINGS, epochs=1, steps=1)
+    train(tmp_path, make_screen(), network, settings=settings, validation=None)
     optimizer = network.train.optimizer
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     assert float(optimizer.dynamic_scale) == 2.0**14

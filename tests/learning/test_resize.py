@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from tiny_screen import CHANNELS, SIZE, make_screen
 
-from deepprofiler.learning.augment import Augmentation, centre, resize
-from deepprofiler.learning.batches import Batches, Look
+from deepprofiler.learning.augment import centre, resize
+from deepprofiler.learning.batches import Batches, CropView
 from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.extract import extract, feature_function
+from deepprofiler.learning.learning_settings import Augmentation
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells, balanced
 
@@ -91,7 +92,7 @@ def test_training_and_profiling_show_the_network_the_same(side):
         network,
         screen.gather,
         screen.validation,
-        Look(SIZE, "min-max", augmentation, resize=side),
+        CropView(SIZE, "min-max", augmentation, resize=side),
         5,
     )
     batches.check()

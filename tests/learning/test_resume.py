@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from test_fit import LOOK, RECIPE
-from tiny_screen import CHANNELS, CLASSES, SIZE, make_screen
+from tiny_screen import CHANNELS, CLASSES, SETTINGS, SIZE, changed, destination, make_screen
 
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.fit import fit
@@ -69,17 +67,9 @@ def test_one_epoch_and_one_more_are_two(
         fit(
             network,
             CROP_GENERATORS.build(generator, params=several),
-            gather=screen.gather,
-            training=screen.training,
-            validation=screen.validation,
-            classes=CLASSES,
-            look=LOOK,
-            recipe=replace(RECIPE, epochs=epochs, optimizer="adam"),
-            about={},
-            last=folder / "last.h5",
-            best=folder / "best.h5",
-            figures=folder / "history.csv",
-            logs=folder / "logs",
+            screen.data,
+            changed(SETTINGS, epochs=epochs, optimizer={"name": "adam"}),
+            destination(folder),
         )
         return network
 
@@ -90,5 +80,7 @@ def test_one_epoch_and_one_more_are_two(
     for a, b in zip(whole.train.weights, parts.train.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert any((a != b.numpy()).any() for a, b in zip(first, parts.train.weights, strict=True))
-    digests = {checkpoint.digest(tmp_path / part / "last.h5") for part in ("whole", "parts")}
+    digests = {
+        checkpoint.digest(tmp_path / part / "checkpoint" / "last.h5") for part in ("whole", "parts")
+    }
     assert len(digests) == 1

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from deepprofiler.learning.optimizer import (
+from deepprofiler.learning.learning_settings import (
     Constant,
     Cosine,
     Plateau,
@@ -79,6 +79,6 @@ def test_plateau_is_that_of_keras(patience: int, seed: int) -> None:
     for epoch, loss in enumerate(losses):
         expected.append(optimizer.learning_rate)
         callback.on_epoch_end(epoch, {"loss": loss})
-    found = rates(Plateau(patience, 0.5), losses)
+    found = rates(Plateau(patience=patience, factor=0.5), losses)
     np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], STEPS, axis=1))
     assert found[-1, 0] < FIRST or losses[-1] == min(losses)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import keras
 import pytest
-from test_fit import RECIPE, KilledError, kill_at, train
-from tiny_screen import make_screen
+from test_fit import KilledError, kill_at, train
+from tiny_screen import SETTINGS, changed, make_screen
 
 from deepprofiler.errors import ConfigError
 from deepprofiler.learning import trackers as track
 from deepprofiler.learning.trackers import require_trackers, tracking
 
-SETTINGS = {"epochs": 2, "optimizer": {"name": "sgd"}}
+CONFIG = {"epochs": 2, "optimizer": {"name": "sgd"}}
 
 
 class Logger(keras.callbacks.Callback):
@@ -82,21 +81,21 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb", "comet"])
 def test_each_is_told_of_every_epoch(tmp_path: Path, told: list[Any], name: str) -> None:
-    with tracking([name], "results", SETTINGS) as callbacks:
+    with tracking([name], "results", CONFIG) as callbacks:
         history = train(
-            tmp_path, make_screen(), recipe=replace(RECIPE, steps=2), callbacks=callbacks
+            tmp_path, make_screen(), settings=changed(SETTINGS, steps=2), callbacks=callbacks
         )
     first = {key: value for part in told if isinstance(part, dict) for key, value in part.items()}
-    assert first["config"] == SETTINGS
+    assert first["config"] == CONFIG
     assert "results" in (first.get("name"), first.get("run_name"))
     rows = [part[1] for part in told if isinstance(part, tuple) and part[0] != "begin"]
-    assert rows == history.epochs
+    assert rows == [metrics.to_row() for metrics in history.epochs]
     assert [part[0] for part in told if isinstance(part, tuple)] == ["begin", 0, 1]
     assert told[-2:] == ["end", "closed"]
 
 
 def test_a_run_is_closed_after_an_error(tmp_path: Path, told: list[Any]) -> None:
-    with pytest.raises(KilledError), tracking(["comet"], "results", SETTINGS) as callbacks:
+    with pytest.raises(KilledError), tracking(["comet"], "results", CONFIG) as callbacks:
         train(tmp_path, make_screen(), callbacks=callbacks, progress=kill_at(1, 1))
     assert told[-2:] == ["end", "closed"]
 
@@ -109,6 +108,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_tracked_unless_asked(told: list[Any]) -> None:
-    with tracking([], "results", SETTINGS) as callbacks:
+    with tracking([], "results", CONFIG) as callbacks:
         assert callbacks == []
     assert told == []

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from deepprofiler.learning.batches import CropView
 from deepprofiler.learning.cell_store import margin
 from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.fit import Destination, TrainingData
+from deepprofiler.learning.learning_settings import Augmentation, Train
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells, balanced
 
 SIZE, CHANNELS = 8, 2
 CLASSES = ("a", "b", "c")
+VIEW = CropView(SIZE, "min-max", Augmentation(shift=1))
+SETTINGS = Train(epochs=2, batch_size=16, learning_rate=0.05)
+
+
+def changed(settings: Train, **values: Any) -> Train:
+    """Settings of training with other values, checked as those of a config are."""
+    return Train.model_validate({**settings.model_dump(), **values})
+
+
+def destination(folder: Path) -> Destination:
+    return Destination(
+        folder / "checkpoint" / "last.h5",
+        folder / "checkpoint" / "best.h5",
+        folder / "logs" / "history.csv",
+        folder / "logs",
+    )
 
 
 def tiny(
@@ -42,6 +62,10 @@ class Screen:
     training: Cells
     validation: Cells
     gather: Callable[[np.ndarray], Any]
+
+    @property
+    def data(self) -> TrainingData:
+        return TrainingData(self.gather, self.training, self.validation, CLASSES, VIEW)
 
 
 def make_screen(per_class: int = 60, shift: int = 1, flat: int = 0) -> Screen:

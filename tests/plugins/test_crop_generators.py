@@ -16,9 +16,9 @@ import tensorflow as tf
 from scipy.stats import beta, chisquare, kstest
 
 from deepprofiler.errors import PluginError
-from deepprofiler.learning.augment import Augmentation
-from deepprofiler.learning.batches import Batches, Look
+from deepprofiler.learning.batches import Batches, CropView
 from deepprofiler.learning.crop_generator import CropGenerator
+from deepprofiler.learning.learning_settings import Augmentation
 from deepprofiler.learning.network import Network
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.registry import CROP_GENERATORS, MODELS, discover
@@ -64,7 +64,7 @@ def make_batches(
         return np.repeat(crop, len(rows), axis=0), 0 * ones[rows], 255 * ones[rows]
 
     network = network or MODELS.build("resnet18", (SIZE, SIZE, 1), 3)
-    look = Look(SIZE, "min-max", Augmentation(shift=shift))
+    look = CropView(SIZE, "min-max", Augmentation(shift=shift))
     return Batches(generator, network, gather, cells, look, size)
 
 

@@ -18,7 +18,7 @@ from deepprofiler.errors import PluginError
 from deepprofiler.learning.extract import feature_function
 from deepprofiler.learning.keras_weights import load
 from deepprofiler.learning.network import Network
-from deepprofiler.project.well_file import read_origin
+from deepprofiler.project.well_file import read_provenance
 from deepprofiler.registry import MODELS, discover
 
 discover(None)
@@ -239,7 +239,7 @@ def test_a_blank_channel_of_one_site(tmp_path: Any) -> None:
             after = file["features"][()]
     finally:
         discover(None)
-    names = read_origin(base.well_file()).names
+    names = read_provenance(base.well_file()).names
     assert names == tuple(f"relu_{channel}_{i}" for channel in CHANNELS for i in range(3))
     assert before.shape == (10, 9)
     # Five cells of the blank site, then five of the other.

@@ -12,14 +12,13 @@ import pytest
 
 from deepprofiler.errors import PluginError
 from deepprofiler.learning import checkpoint
-from deepprofiler.learning.augment import Augmentation
-from deepprofiler.learning.batches import Batches, Look
+from deepprofiler.learning.batches import Batches, CropView
 from deepprofiler.learning.checkpoint import Checkpoint
 from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.devices import set_seed
-from deepprofiler.learning.fit import History, fit
+from deepprofiler.learning.fit import Destination, History, TrainingData, fit
+from deepprofiler.learning.learning_settings import Augmentation, Optimizer, Train
 from deepprofiler.learning.network import Network, require_network
-from deepprofiler.learning.optimizer import Recipe
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.registry import CROP_GENERATORS, MODELS, discover
 
@@ -133,7 +132,7 @@ class TestModels:
         crops = crops_of(name)
         truth = np.asarray(again.features([last])(crops))
         assert not np.array_equal(network.features([last])(crops), truth)
-        checkpoint.save(path, Checkpoint(1, {}), again)
+        checkpoint.save(path, Checkpoint(1), again)
         checkpoint.load(path, network)
         np.testing.assert_array_equal(network.features([last])(crops), truth)
 
@@ -231,7 +230,7 @@ class TestCropGenerators:
 
     def test_trains(self, generator: Any, cells: Cells, tmp_path: Path) -> None:
         history, _ = trained(generator, cells, tmp_path, epochs=3)
-        assert history.epochs[-1]["val_loss"] < history.epochs[0]["val_loss"]
+        assert history.epochs[-1].monitored_loss < history.epochs[0].monitored_loss
 
     def test_goes_on_as_if_nothing_had_happened(
         self, generator: Any, cells: Cells, tmp_path: Path
@@ -259,17 +258,23 @@ def trained(generator: Any, cells: Cells, folder: Path, epochs: int) -> tuple[Hi
     history = fit(
         network,
         generator,
-        gather=lambda rows: (stored[rows], low[rows], high[rows]),
-        training=cells,
-        validation=cells,
-        classes=["a", "b", "c"],
-        look=Look(8, "none", Augmentation(shift=0)),
-        recipe=Recipe(epochs=epochs, steps=8, batch_size=16, optimizer="adam", learning_rate=0.05),
-        about={},
-        last=folder / "last.h5",
-        best=folder / "best.h5",
-        figures=folder / "history.csv",
-        logs=folder / "logs",
+        TrainingData(
+            gather=lambda rows: (stored[rows], low[rows], high[rows]),
+            training=cells,
+            validation=cells,
+            classes=["a", "b", "c"],
+            view=CropView(8, "none", Augmentation(shift=0)),
+        ),
+        Train(
+            epochs=epochs,
+            steps=8,
+            batch_size=16,
+            optimizer=Optimizer(name="adam"),
+            learning_rate=0.05,
+        ),
+        Destination(
+            folder / "last.h5", folder / "best.h5", folder / "history.csv", folder / "logs"
+        ),
     )
     return history, network
 
@@ -353,7 +358,7 @@ def test_generators_that_cannot_be_used(cells: Cells, wrong: type[Right], said: 
     def check(generator: CropGenerator) -> None:
         network = small_network(sequence=False)
         Batches(
-            generator, network, gather, cells, Look(8, "none", Augmentation(shift=0)), 4
+            generator, network, gather, cells, CropView(8, "none", Augmentation(shift=0)), 4
         ).check()
 
     check(Right())

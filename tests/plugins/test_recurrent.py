@@ -60,7 +60,7 @@ def test_a_file_of_five_cells_loads_for_eight(network: Network, tmp_path: Path) 
     rng = np.random.default_rng(3)
     network.train(rng.random((1, 5, *SHAPE), dtype=np.float32))
     path = tmp_path / "last.h5"
-    checkpoint.save(path, Checkpoint(1, {}), network)
+    checkpoint.save(path, Checkpoint(1), network)
     other = MODELS.build("recurrent", SHAPE, 5)
     checkpoint.load(path, other)
     crops = rng.random((2, 8, *SHAPE), dtype=np.float32)
