@@ -10,20 +10,31 @@ from deepprofiler.evaluation.accuracy import (
 )
 from deepprofiler.evaluation.differences import difference
 from deepprofiler.evaluation.links import Enrichment, enrichment
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode, Reason
 from deepprofiler.evaluation.mixing import silhouette
+from deepprofiler.evaluation.neighbours import nearest_profiles, neighbours_table
 from deepprofiler.evaluation.precision_recall import precision_recall
 from deepprofiler.evaluation.replication import Replicating, percent_replicating
-from deepprofiler.evaluation.resampling import bootstrap, clopper_pearson, shuffled
-from deepprofiler.evaluation.retrieval import AveragePrecision, mean_average_precision
-from deepprofiler.evaluation.similarity import nearest_profiles
+from deepprofiler.evaluation.resampling import (
+    bootstrap,
+    clopper_pearson,
+    permuted_labels,
+    shuffled,
+)
+from deepprofiler.evaluation.retrieval import AveragePrecision, Ranking, mean_average_precision
+from deepprofiler.evaluation.screen import Screen
 
 __all__ = [
     "Accuracy",
     "AveragePrecision",
     "Enrichment",
     "Measure",
+    "Note",
+    "NoteCode",
+    "Ranking",
+    "Reason",
     "Replicating",
+    "Screen",
     "bootstrap",
     "clopper_pearson",
     "difference",
@@ -32,9 +43,11 @@ __all__ = [
     "k_nearest_accuracy",
     "mean_average_precision",
     "nearest_profiles",
+    "neighbours_table",
     "nsc",
     "nscb",
     "percent_replicating",
+    "permuted_labels",
     "precision_recall",
     "replicate_accuracy",
     "shuffled",

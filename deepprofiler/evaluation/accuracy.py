@@ -1,7 +1,8 @@
-"""Do nearest neighbours share mechanism, treatment or gene? NSC, NSCB and the paper's Table 1.
+"""Is the nearest neighbour right? k-NN votes with ties, NSC, NSCB, replicate and gene accuracy.
 
-All are one question: has a profile's nearest allowed neighbour, or have most of the k nearest, the
-same label? They differ in the label, in what a neighbour must not share, and in what is counted.
+All accuracies ask one question: does the nearest allowed neighbour of a profile, or most of its k
+nearest, have the profile's label? They differ in the label, in what a neighbour must not share, and
+in what is counted. Ties count by expectation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode, Reason, require_positive
 from deepprofiler.evaluation.resampling import Interval, bootstrap, clopper_pearson
 from deepprofiler.evaluation.similarity import (
     Metric,
@@ -28,117 +29,12 @@ from deepprofiler.evaluation.similarity import (
 from deepprofiler.profiling.profiles import Profiles
 
 
-def vote(similarity: np.ndarray, codes: np.ndarray, count: int, k: int) -> np.ndarray:
-    """Chances of each label to have most votes of the k nearest, exact over all orders of the tied.
-
-    Candidates that are equally near at the k-th place are equally likely to be asked, and where
-    labels have equally many votes, each is equally likely to be taken.
-
-    Parameters
-    ----------
-    similarity : ndarray, (q, c)
-        Of queries with candidates; -inf where a candidate is not allowed. Each query has one.
-    codes : ndarray of int, (c,)
-        Labels of the candidates, below ``count``.
-    count : int
-        Number of labels, K.
-    k : int
-        All allowed candidates vote where there are fewer.
-
-    Returns
-    -------
-    ndarray, (q, K)
-        Each row adds up to 1.
-    """
-    chances = np.zeros((len(similarity), count))
-    if k == 1:
-        nearest = np.nonzero(similarity == similarity.max(axis=1, keepdims=True))
-        np.add.at(chances, (nearest[0], codes[nearest[1]]), 1)
-        return chances / chances.sum(axis=1, keepdims=True)
-    for query, row in enumerate(similarity):
-        ranked = np.sort(row[np.isfinite(row)])[::-1]
-        last = ranked[min(k, len(ranked)) - 1]
-        sure = np.bincount(codes[row > last], minlength=count)
-        tied = np.bincount(codes[row == last], minlength=count)
-        places = min(k, len(ranked)) - int(sure.sum())
-        there = np.flatnonzero(sure + tied)
-        voters = list(zip(sure[there].tolist(), tied[there].tolist(), strict=True))
-        chances[query, there] = [chance_to_win(voters, own, places) for own in range(len(there))]
-    return chances
-
-
-def random_vote(allowed: np.ndarray, same: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
-    """Chance that k candidates drawn at random vote for the query's own label.
-
-    Parameters
-    ----------
-    allowed, same : ndarray of bool, (q, c)
-        Candidates of each query; those among them that have its label.
-    codes, k
-        As for :func:`vote`.
-
-    Returns
-    -------
-    ndarray, (q,)
-    """
-    if k == 1:
-        return same.sum(axis=1) / allowed.sum(axis=1)
-    known: dict[tuple[int, ...], float] = {}
-    chances = []
-    for mine, others in zip(same.sum(axis=1), allowed & ~same, strict=True):
-        sizes = np.sort(np.bincount(codes[others]))
-        key = (int(mine), *sizes[sizes > 0].tolist())
-        if key not in known:
-            known[key] = chance_to_win([(0, size) for size in key], 0, min(k, sum(key)))
-        chances.append(known[key])
-    return np.array(chances)
-
-
-def chance_to_win(voters: Sequence[tuple[int, int]], own: int, places: int) -> float:
-    """Chance that one label has the most votes; where several have, each is equally likely taken.
-
-    Parameters
-    ----------
-    voters : sequence of (int, int), K
-        Of each label, the votes that count in any case, and the voters that are equally near.
-    own : int
-        Position of the label in question.
-    places : int
-        How many of the equally near vote: at most all of them.
-    """
-    sure, tied = voters[own]
-    others = [pair for position, pair in enumerate(voters) if position != own]
-    won = 0.0
-    for drawn in range(min(tied, places) + 1):
-        if sure + drawn:
-            ways = _ways_to_stay_below(others, sure + drawn, places - drawn)
-            won += comb(tied, drawn) * sum(count / (1 + level) for level, count in ways.items())
-    return won / comb(sum(tied for _, tied in voters), places)
-
-
-def _ways_to_stay_below(
-    others: Sequence[tuple[int, int]], votes: int, places: int
-) -> dict[int, int]:
-    """Ways to fill the places so that no other label has more votes, by how many have as many."""
-    # Ways by (places filled, labels that draw level), one label after the other.
-    ways = {(0, 0): 1}
-    for sure, tied in others:
-        grown: dict[tuple[int, int], int] = {}
-        for (filled, level), count in ways.items():
-            for drawn in range(min(tied, places - filled, votes - sure) + 1):
-                key = filled + drawn, level + (sure + drawn == votes)
-                grown[key] = grown.get(key, 0) + count * comb(tied, drawn)
-        ways = grown
-    return {level: count for (filled, level), count in ways.items() if filled == places}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Accuracy(Measure):
-    """Result of a nearest-neighbour evaluation.
+    """Share of units whose nearest neighbour, or most of whose k nearest, have their label.
 
-    Its value is the share of the n units whose nearest neighbour, or most of whose nearest
-    neighbours, have their label; ties by expectation. Chance is the value expected if each query's
-    neighbours were drawn from its allowed ones.
+    Ties count by expectation. Chance is the value expected if the neighbours of each query were
+    drawn at random from its allowed candidates.
 
     Attributes
     ----------
@@ -146,16 +42,18 @@ class Accuracy(Measure):
     exact, by_compound : Interval
     queries : DataFrame
         One row per query that counts: ``row`` (in the profiles), ``unit``, ``label``,
-        ``neighbour`` (row of the nearest; of the equally near, the first of another label if there
-        is one), ``nearest`` and ``nearest_label`` (its unit and label), ``similarity``, ``tied``
-        (how many are equally near), ``predicted`` (the likeliest label), ``right`` (0 … 1).
+        ``neighbour`` (row of the nearest; of tied ones, the first of another label if there is
+        one), ``nearest`` and ``nearest_label`` (unit and label of that row), ``predicted`` (the
+        label with the largest share of votes), ``similarity``, ``tied`` and ``candidates`` (number
+        of tied nearest neighbours and of allowed candidates), ``right`` (0 to 1), ``chance``.
     units : DataFrame
-        One row per unit that counts: ``unit`` (a row number where each row is one), ``label``,
+        One row per unit that counts: ``unit`` (a row number where each row is a unit), ``label``,
         ``cluster``, ``queries``, ``right``.
     left_out : DataFrame
-        One row per unit that does not count: ``unit``, ``label``, ``reason``.
+        One row per unit that does not count: ``unit``, ``label``, ``reason`` (a
+        :class:`~deepprofiler.evaluation.measure.Reason`).
     votes : DataFrame
-        How many ``units`` of a ``label`` were ``predicted`` as which; adds up to n.
+        Number of ``units`` of a ``label`` that were ``predicted`` to have another; sums to n.
     """
 
     chance: float
@@ -175,202 +73,393 @@ class Accuracy(Measure):
 
     @property
     def wrong(self) -> pd.DataFrame:
-        """Queries that are not wholly right, the most similar first.
+        """Queries that are not entirely right, the most similar first.
 
         Columns ``unit``, ``label``, ``nearest``, ``nearest_label``, ``similarity``, ``right``.
         """
         columns = ["unit", "label", "nearest", "nearest_label", "similarity", "right"]
-        found = self.queries.loc[self.queries["right"] < 1, columns]
-        return found.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
+        rows = self.queries.loc[self.queries["right"] < 1, columns]
+        return rows.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
+
+
+# Votes of the k nearest, with ties.
+
+
+def vote(similarity: np.ndarray, codes: np.ndarray, count: int, k: int) -> np.ndarray:
+    """Probability of each label to win the vote of the k nearest, exact over all orders of ties.
+
+    Candidates that are tied at the k-th place are equally likely to vote. Labels that are tied
+    for the most votes are equally likely to win.
+
+    Parameters
+    ----------
+    similarity : ndarray, (q, c)
+        Of queries with candidates; -inf where a candidate is not allowed. Each query needs at
+        least one that is.
+    codes : ndarray of int, (c,)
+        Labels of the candidates, below ``count``.
+    count : int
+        Number of labels, K.
+    k : int
+        Where fewer candidates are allowed, all of them vote.
+
+    Returns
+    -------
+    ndarray, (q, K)
+        Each row sums to 1.
+    """
+    chances = np.zeros((len(similarity), count))
+    if k == 1:
+        nearest = np.nonzero(similarity == similarity.max(axis=1, keepdims=True))
+        np.add.at(chances, (nearest[0], codes[nearest[1]]), 1)
+        return np.asarray(chances / chances.sum(axis=1, keepdims=True))
+    for query, row in enumerate(similarity):
+        ranked = np.sort(row[np.isfinite(row)])[::-1]
+        last = ranked[min(k, len(ranked)) - 1]
+        certain = np.bincount(codes[row > last], minlength=count)
+        tied = np.bincount(codes[row == last], minlength=count)
+        places = min(k, len(ranked)) - int(certain.sum())
+        present = np.flatnonzero(certain + tied)
+        voters = list(zip(certain[present].tolist(), tied[present].tolist(), strict=True))
+        chances[query, present] = [win_chance(voters, own, places) for own in range(len(present))]
+    return chances
+
+
+def random_vote(allowed: np.ndarray, same: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """Probability that the query's own label wins the vote of k candidates drawn at random.
+
+    Parameters
+    ----------
+    allowed, same : ndarray of bool, (q, c)
+        Allowed candidates of each query; those of them that have its label.
+    codes, k
+        As for :func:`vote`.
+
+    Returns
+    -------
+    ndarray, (q,)
+    """
+    if k == 1:
+        return np.asarray(same.sum(axis=1) / allowed.sum(axis=1))
+    cache: dict[tuple[int, ...], float] = {}
+    chances = []
+    for own, others in zip(same.sum(axis=1), allowed & ~same, strict=True):
+        sizes = np.sort(np.bincount(codes[others]))
+        key = (int(own), *sizes[sizes > 0].tolist())
+        if key not in cache:
+            cache[key] = win_chance([(0, size) for size in key], 0, min(k, sum(key)))
+        chances.append(cache[key])
+    return np.array(chances)
+
+
+def win_chance(voters: Sequence[tuple[int, int]], own: int, places: int) -> float:
+    """Probability that one label has the most votes; tied winners are equally likely.
+
+    Parameters
+    ----------
+    voters : sequence of (int, int), K
+        Of each label, the votes that are certain, and the candidates that are tied for the
+        remaining places.
+    own : int
+        Position of the label in question.
+    places : int
+        Number of tied candidates that vote; at most all of them.
+    """
+    certain, tied = voters[own]
+    others = [pair for position, pair in enumerate(voters) if position != own]
+    ways = 0.0
+    for drawn in range(min(tied, places) + 1):
+        if certain + drawn:
+            ties = _ways_without_more_votes(others, certain + drawn, places - drawn)
+            ways += comb(tied, drawn) * sum(count / (1 + level) for level, count in ties.items())
+    return ways / comb(sum(tied for _, tied in voters), places)
+
+
+def _ways_without_more_votes(
+    others: Sequence[tuple[int, int]], votes: int, places: int
+) -> dict[int, int]:
+    """Ways to fill the places so that no other label has more votes, by how many have as many."""
+    # Ways by (places filled, labels with as many votes), adding one label after the other.
+    ways = {(0, 0): 1}
+    for certain, tied in others:
+        extended: dict[tuple[int, int], int] = {}
+        for (filled, level), count in ways.items():
+            for drawn in range(min(tied, places - filled, votes - certain) + 1):
+                key = filled + drawn, level + (certain + drawn == votes)
+                extended[key] = extended.get(key, 0) + count * comb(tied, drawn)
+        ways = extended
+    return {level: count for (filled, level), count in ways.items() if filled == places}
+
+
+# From neighbours to an accuracy.
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingRule:
+    """Which neighbour is right, and what is counted.
+
+    Attributes
+    ----------
+    name : str
+        Of the accuracy.
+    label : str
+        Column that must agree; rows where it is blank take no part.
+    differ : tuple of str
+        Columns in which query and neighbour must differ.
+    unit : str or None
+        Column whose rows are averaged before they count; None: every row counts.
+    cluster : str
+        Column that the bootstrap draws by.
+    k : int
+        Number of neighbours that vote; see :func:`vote`.
+    metric : {"cosine", "correlation", "euclidean"}
+    """
+
+    name: str
+    label: str
+    cluster: str
+    differ: tuple[str, ...] = ()
+    unit: str | None = None
+    k: int = 1
+    metric: Metric = "cosine"
 
 
 def nearest_neighbour_accuracy(
-    profiles: Profiles,
-    *,
-    name: str,
-    label: str,
-    differ: Sequence[str],
-    unit: str | None,
-    cluster: str,
-    controls: np.ndarray | None,
-    k: int = 1,
-    metric: Metric = "cosine",
-    seed: int = 0,
+    profiles: Profiles, rule: MatchingRule, *, controls: np.ndarray | None, seed: int = 0
 ) -> Accuracy:
     """Share of units whose nearest allowed neighbour, or most of k, have the same label.
 
     Parameters
     ----------
     profiles : Profiles
-    name : str
-        Of the result.
-    label : str
-        Column that must agree; rows where it is blank take no part.
-    differ : sequence of str
-        Columns in which query and neighbour must differ.
-    unit : str or None
-        Column whose rows are averaged before they count; None: every row counts.
-    cluster : str
-        Column that the bootstrap draws by.
+    rule : MatchingRule
     controls : ndarray of bool, (n,), or None
-        Rows that are neither queries nor neighbours.
-    k : int
-        How many neighbours vote; see :func:`~deepprofiler.evaluation.accuracy.vote`.
-    metric, seed
-        As for :func:`~deepprofiler.evaluation.accuracy.nsc`.
+        Negative controls: neither queries nor neighbours.
+    seed : int
+        Of the bootstrap.
 
     Raises
     ------
     DataError
-        As for :func:`~deepprofiler.evaluation.accuracy.nsc`.
+        As for :func:`nsc`.
     """
-    if k < 1:
-        raise ValueError(f"k={k}; at least one neighbour votes")
-    codes, labels = codes_of(profiles, label)
-    keys = [codes_of(profiles, column)[0] for column in differ]
-    clusters = profiles.values(cluster)
-    # Without a unit every row counts by itself.
-    units = profiles.values(unit) if unit else np.arange(len(profiles))
-    others = treated(profiles, controls)
-    unlabelled = blank(labels)[codes[others]]
-    rows = others[~unlabelled]
-    similarity = Similarity(profiles, rows, metric)
+    require_positive("k", rule.k)
+    part = _Participants.of(profiles, rule, controls)
+    queries, shares = _match(profiles, rule, part)
+    if queries is None:
+        raise _undefined(profiles, rule, part)
+    units = _by_unit(queries).assign(
+        cluster=lambda table: profiles.values(rule.cluster)[table["row"].to_numpy()]
+    )
+    left_out = _left_out(part, queries)
+    n, right = len(units), units["right"].to_numpy(float)
+    return Accuracy(
+        name=rule.name,
+        value=float(right.mean()),
+        n=n,
+        total=n + len(left_out),
+        unit=f"{spoken(rule.unit)}s" if rule.unit else "profiles",
+        null="neighbours drawn at random from the allowed profiles",
+        chance=float(units["chance"].mean()),
+        # Sums of shares of votes may exceed n in the last digit.
+        exact=clopper_pearson(min(float(right.sum()), n), n),
+        by_compound=bootstrap(right, units["cluster"].to_numpy(), seed=seed),
+        metric=rule.metric,
+        queries=queries,
+        units=units[["unit", "label", "cluster", "queries", "right"]],
+        left_out=left_out,
+        votes=_votes_by_label(queries, shares),
+        notes=(
+            *_notes_left_out(rule, n, queries, left_out),
+            *_notes_controls(len(profiles) - len(part.treated)),
+            *_notes_ties(queries),
+        ),
+    )
 
-    parts, votes, flat = [], [], True
-    for block, allowed in allowed_blocks(rows, rows, keys):
-        same = allowed & (codes[block][:, None] == codes[rows][None])
-        asked = same.any(axis=1)
-        block, allowed, same = block[asked], allowed[asked], same[asked]
+
+@dataclass(frozen=True)
+class _Participants:
+    """Labels and units of n profiles, and which of them take part.
+
+    ``codes`` (n,) are positions in ``labels`` (K,); ``units`` (n,) are the values that are
+    averaged, or row numbers. ``treated`` are the rows that are no controls; ``rows`` those of them
+    with a label, and ``unlabelled`` those without.
+    """
+
+    codes: np.ndarray
+    labels: np.ndarray
+    units: np.ndarray
+    treated: np.ndarray
+    rows: np.ndarray
+    unlabelled: np.ndarray
+
+    @classmethod
+    def of(
+        cls, profiles: Profiles, rule: MatchingRule, controls: np.ndarray | None
+    ) -> _Participants:
+        codes, labels = codes_of(profiles, rule.label)
+        units = profiles.values(rule.unit) if rule.unit else np.arange(len(profiles))
+        rows = treated(profiles, controls)
+        unlabelled = blank(labels)[codes[rows]]
+        return cls(codes, labels, units, rows, rows[~unlabelled], rows[unlabelled])
+
+
+def _match(
+    profiles: Profiles, rule: MatchingRule, part: _Participants
+) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """Queries that have an allowed neighbour of their label, and their shares of votes.
+
+    Votes have the columns ``row`` (of the query), ``predicted`` and ``share``. There are no
+    queries (None) where no profile has such a neighbour.
+    """
+    keys = [codes_of(profiles, column)[0] for column in rule.differ]
+    similarity = Similarity(profiles, part.rows, rule.metric)
+    candidates = part.codes[part.rows]
+    queries, votes = [], []
+    for block, allowed in allowed_blocks(part.rows, part.rows, keys):
+        same = allowed & (part.codes[block][:, None] == candidates[None])
+        counts = same.any(axis=1)
+        block, allowed, same = block[counts], allowed[counts], same[counts]
         if not len(block):
             continue
-        scores = np.where(allowed, similarity.block(block, rows), -np.inf)
-        tied = scores == scores.max(axis=1, keepdims=True)
-        # Of the equally near, one of another label is shown, so that what went wrong can be seen.
-        shown = np.where((tied & ~same).any(axis=1, keepdims=True), tied & ~same, tied)
-        first = rows[shown.argmax(axis=1)]
-        flat &= bool((tied == allowed).all())
-        cast = vote(scores, codes[rows], len(labels), k)
-        query = np.arange(len(block))
-        parts.append(
+        scores = np.where(allowed, similarity.block(block, part.rows), -np.inf)
+        shares = vote(scores, candidates, len(part.labels), rule.k)
+        queries.append(
+            _nearest(part, block, scores, same).assign(
+                predicted=part.labels[shares.argmax(axis=1)],
+                candidates=allowed.sum(axis=1),
+                right=shares[np.arange(len(block)), part.codes[block]],
+                chance=random_vote(allowed, same, candidates, rule.k),
+            )
+        )
+        query, code = np.nonzero(shares)
+        votes.append(
             pd.DataFrame(
                 {
-                    "row": block,
-                    "unit": units[block],
-                    "label": labels[codes[block]],
-                    "neighbour": first,
-                    "nearest": units[first],
-                    "nearest_label": labels[codes[first]],
-                    "predicted": labels[cast.argmax(axis=1)],
-                    "similarity": scores.max(axis=1),
-                    "tied": tied.sum(axis=1),
-                    "right": cast[query, codes[block]],
-                    "chance": random_vote(allowed, same, codes[rows], k),
+                    "row": block[query],
+                    "predicted": part.labels[code],
+                    "share": shares[query, code],
                 }
             )
         )
-        query, code = np.nonzero(cast)
-        votes.append(
-            pd.DataFrame(
-                {"row": block[query], "predicted": labels[code], "share": cast[query, code]}
-            )
-        )
-    if not parts:
-        rule = f"that differs in {' and '.join(differ)}" if differ else "beside itself"
-        raise DataError(
-            f"{name} is undefined: of {len(rows)} profiles with a {label} none has a neighbour of "
-            f"the same {label} {rule} ({len(profiles) - len(others)} controls and "
-            f"{int(unlabelled.sum())} profiles without a {label} do not count)"
-        )
-    queries = pd.concat(parts, ignore_index=True)
-    key = queries["unit"]
-    counted = queries.groupby(key.rename("key"), sort=False).agg(
+    if not queries:
+        return None, pd.DataFrame()
+    return pd.concat(queries, ignore_index=True), pd.concat(votes, ignore_index=True)
+
+
+def _nearest(
+    part: _Participants, block: np.ndarray, scores: np.ndarray, same: np.ndarray
+) -> pd.DataFrame:
+    """Nearest neighbour of each query (q,), from similarities (q, c) with all candidates."""
+    tied = scores == scores.max(axis=1, keepdims=True)
+    # Of tied neighbours, one of another label is shown, so that errors can be seen.
+    shown = np.where((tied & ~same).any(axis=1, keepdims=True), tied & ~same, tied)
+    neighbour = part.rows[shown.argmax(axis=1)]
+    return pd.DataFrame(
+        {
+            "row": block,
+            "unit": part.units[block],
+            "label": part.labels[part.codes[block]],
+            "neighbour": neighbour,
+            "nearest": part.units[neighbour],
+            "nearest_label": part.labels[part.codes[neighbour]],
+            "similarity": scores.max(axis=1),
+            "tied": tied.sum(axis=1),
+        }
+    )
+
+
+def _by_unit(queries: pd.DataFrame) -> pd.DataFrame:
+    """Average the queries of each unit."""
+    # The key has a name of its own, since "unit" stays a column.
+    groups = queries.groupby(queries["unit"].rename("key"), sort=False)
+    return groups.agg(
         unit=("unit", "first"),
         label=("label", "first"),
         row=("row", "first"),
         queries=("right", "size"),
         right=("right", "mean"),
         chance=("chance", "mean"),
-    )
-    counted = counted.assign(cluster=clusters[counted["row"].to_numpy()]).reset_index(drop=True)
-    left_out = _left_out(label, units, labels[codes], others, unlabelled, queries)
-
-    weight = 1 / key.groupby(key).transform("size")
-    ballot = pd.concat(votes, ignore_index=True).merge(
-        pd.DataFrame({"row": queries["row"], "label": queries["label"], "weight": weight}), on="row"
-    )
-    ballot["units"] = ballot["share"] * ballot["weight"]
-    n = len(counted)
-    right = counted["right"].to_numpy(float)
-    return Accuracy(
-        name=name,
-        value=float(right.mean()),
-        n=n,
-        total=n + len(left_out),
-        unit=f"{spoken(unit)}s" if unit else "profiles",
-        null="neighbours drawn at random from the allowed profiles",
-        chance=float(counted["chance"].mean()),
-        exact=clopper_pearson(min(float(right.sum()), n), n),
-        by_compound=bootstrap(right, counted["cluster"].to_numpy(), seed=seed),
-        metric=metric,
-        queries=queries,
-        units=counted[["unit", "label", "cluster", "queries", "right"]],
-        left_out=left_out,
-        votes=ballot.groupby(["label", "predicted"])["units"].sum().reset_index(),
-        notes=_notes(profiles, others, n, left_out, queries, flat, unit, label),
-    )
+    ).reset_index(drop=True)
 
 
-def _left_out(
-    label: str,
-    units: np.ndarray,
-    labels: np.ndarray,
-    others: np.ndarray,
-    unlabelled: np.ndarray,
-    queries: pd.DataFrame,
-) -> pd.DataFrame:
-    """Units, controls aside, of which no row was a query, and why."""
-    out = np.setdiff1d(others, queries["row"])
-    out = out[~np.isin(units[out].astype(str), queries["unit"].to_numpy().astype(str))]
-    blank = set(others[unlabelled])
-    reasons = [f"no {spoken(label)}" if row in blank else "no allowed partner" for row in out]
-    table = pd.DataFrame({"unit": units[out], "label": labels[out], "reason": reasons})
+def _votes_by_label(queries: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
+    """Sum the shares of votes by label and prediction; each unit weighs 1."""
+    weighted = pd.DataFrame(
+        {
+            "row": queries["row"],
+            "label": queries["label"],
+            "weight": 1 / queries.groupby("unit")["row"].transform("size"),
+        }
+    )
+    votes = shares.merge(weighted, on="row")
+    votes["units"] = votes["share"] * votes["weight"]
+    return votes.groupby(["label", "predicted"])["units"].sum().reset_index()
+
+
+def _left_out(part: _Participants, queries: pd.DataFrame) -> pd.DataFrame:
+    """Units, negative controls aside, of which no row is a query, with the reason."""
+    rows = np.setdiff1d(part.treated, queries["row"])
+    rows = rows[~np.isin(part.units[rows].astype(str), queries["unit"].to_numpy().astype(str))]
+    unlabelled = np.isin(rows, part.unlabelled)
+    table = pd.DataFrame(
+        {
+            "unit": part.units[rows],
+            "label": part.labels[part.codes[rows]],
+            "reason": np.where(unlabelled, Reason.NO_LABEL, Reason.NO_PARTNER),
+        }
+    )
     return table.drop_duplicates("unit", ignore_index=True)
 
 
-def _notes(
-    profiles: Profiles,
-    others: np.ndarray,
-    n: int,
-    left_out: pd.DataFrame,
-    queries: pd.DataFrame,
-    flat: bool,
-    unit: str | None,
-    label: str,
-) -> tuple[str, ...]:
-    what = spoken(unit) if unit else "profile"
-    asked = set(queries["label"])
-    labels = len(asked.union(left_out["label"]))
+def _undefined(profiles: Profiles, rule: MatchingRule, part: _Participants) -> DataError:
+    """Error for profiles of which none has an allowed neighbour of its label."""
+    differ = f" that differs in {' and '.join(rule.differ)}" if rule.differ else ""
+    return DataError(
+        f"{rule.name} is undefined: of {len(part.rows)} profiles with a {rule.label}, none has "
+        f"another profile of the same {rule.label}{differ} ({len(profiles) - len(part.treated)} "
+        f"negative controls and {len(part.unlabelled)} profiles without a {rule.label} are not "
+        "counted)"
+    )
+
+
+def _notes_left_out(
+    rule: MatchingRule, n: int, queries: pd.DataFrame, left_out: pd.DataFrame
+) -> list[Note]:
+    """What was left out, by reason."""
+    scored = set(queries["label"])
+    labels = len(scored.union(left_out["label"]))
     notes = []
     for reason, group in left_out.groupby("reason", sort=True):
-        names = list(dict.fromkeys(map(str, group["unit" if unit else "label"])))
-        named = ", ".join(name or "blank" for name in names[:5])
-        verb = "has" if len(group) == 1 else "have"
-        more = ", …" if len(names) > 5 else ""
-        lost = len(set(group["label"]) - asked)
-        whole = f" ({lost} of {labels} {spoken(label)}s)" if lost and not unit else ""
-        notes.append(
-            f"{len(group)} of {n + len(left_out)} {what}s{whole} {verb} {reason}, left out: "
-            f"{named}{more}"
-        )
-    controls = len(profiles) - len(others)
-    if controls:
-        notes.append(f"controls, neither queries nor neighbours: {controls}")
+        values = {
+            "reason": Reason(str(reason)),
+            "label": spoken(rule.label),
+            "count": len(group),
+            "total": n + len(left_out),
+            "unit": f"{spoken(rule.unit) if rule.unit else 'profile'}s",
+            "names": tuple(dict.fromkeys(map(str, group["unit" if rule.unit else "label"]))),
+        }
+        if not rule.unit:
+            values |= {"labels_left_out": len(set(group["label"]) - scored), "labels": labels}
+        notes.append(Note(NoteCode.LEFT_OUT, values))
+    return notes
+
+
+def _notes_controls(count: int) -> list[Note]:
+    return [Note(NoteCode.CONTROLS, {"count": count})] if count else []
+
+
+def _notes_ties(queries: pd.DataFrame) -> list[Note]:
+    """Whether nearest neighbours are tied, and whether all similarities are."""
     tied = int((queries["tied"] > 1).sum())
-    if flat and len(queries) > 1 and tied:
-        notes.append("all similarities are tied: the result says nothing of the profiles")
-    elif tied:
-        notes.append(f"{tied} of {len(queries)} queries have tied nearest neighbours")
-    return tuple(notes)
+    if not tied:
+        return []
+    if len(queries) > 1 and (queries["tied"] == queries["candidates"]).all():
+        return [Note(NoteCode.ALL_TIED)]
+    return [Note(NoteCode.TIED, {"count": tied, "total": len(queries)})]
+
+
+# The accuracies of the field.
 
 
 def nsc(
@@ -388,7 +477,7 @@ def nsc(
     Parameters
     ----------
     profiles : Profiles
-        One row per treatment; of several, the results are averaged.
+        One row per treatment; the results of several rows are averaged.
     treatment, compound, mechanism : str
         Columns of metadata. Rows with a blank mechanism are neither queries nor neighbours.
     controls : ndarray of bool, (n,), or None
@@ -400,7 +489,8 @@ def nsc(
     Returns
     -------
     Accuracy
-        Treatments whose mechanism no other compound has are left out and counted.
+        Treatments whose mechanism no other compound has are left out and counted in
+        ``left_out``.
 
     Raises
     ------
@@ -408,17 +498,15 @@ def nsc(
         A column is missing (the nearest name is given), a value is not finite, a vector is zero
         under cosine, or no treatment is left.
     """
-    return nearest_neighbour_accuracy(
-        profiles,
+    rule = MatchingRule(
         name="NSC",
         label=mechanism,
-        differ=[compound],
+        differ=(compound,),
         unit=treatment,
         cluster=compound,
-        controls=controls,
         metric=metric,
-        seed=seed,
     )
+    return nearest_neighbour_accuracy(profiles, rule, controls=controls, seed=seed)
 
 
 def nscb(
@@ -432,7 +520,7 @@ def nscb(
     metric: Metric = "cosine",
     seed: int = 0,
 ) -> Accuracy:
-    """Not-same-compound-or-batch accuracy: as :func:`nsc`, and the neighbour is of another batch.
+    """Not-same-compound-or-batch accuracy: as :func:`nsc`, with neighbours of other batches only.
 
     Parameters
     ----------
@@ -454,17 +542,15 @@ def nscb(
     DataError
         As for :func:`nsc`.
     """
-    return nearest_neighbour_accuracy(
-        profiles,
+    rule = MatchingRule(
         name="NSCB",
         label=mechanism,
-        differ=[compound, batch],
+        differ=(compound, batch),
         unit=treatment,
         cluster=compound,
-        controls=controls,
         metric=metric,
-        seed=seed,
     )
+    return nearest_neighbour_accuracy(profiles, rule, controls=controls, seed=seed)
 
 
 def k_nearest_accuracy(
@@ -478,40 +564,38 @@ def k_nearest_accuracy(
     metric: Metric = "cosine",
     seed: int = 0,
 ) -> Accuracy:
-    """Leave-one-compound-out k-NN: the mechanism most of the k nearest of other compounds have.
+    """Leave-one-compound-out k-NN: how often the k nearest compounds vote for the mechanism.
 
     Parameters
     ----------
     profiles : Profiles
-        One row per treatment; of several, the results are averaged.
+        One row per treatment; the results of several rows are averaged.
     k : int
-        How many neighbours vote; fewer where fewer are allowed. One is :func:`nsc`.
+        Number of neighbours that vote; fewer where fewer are allowed. One is :func:`nsc`.
     treatment, compound, mechanism, controls, metric, seed
         As for :func:`nsc`.
 
     Returns
     -------
     Accuracy
-        Neighbours that are equally near at the k-th place, and mechanisms with equally many votes,
-        count by expectation.
+        Neighbours that are tied at the k-th place, and mechanisms with equally many votes, count by
+        expectation.
 
     Raises
     ------
     DataError
         As for :func:`nsc`.
     """
-    return nearest_neighbour_accuracy(
-        profiles,
+    rule = MatchingRule(
         name=f"{k}-NN",
         label=mechanism,
-        differ=[compound],
+        differ=(compound,),
         unit=treatment,
         cluster=compound,
-        controls=controls,
         k=k,
         metric=metric,
-        seed=seed,
     )
+    return nearest_neighbour_accuracy(profiles, rule, controls=controls, seed=seed)
 
 
 def replicate_accuracy(
@@ -536,7 +620,7 @@ def replicate_accuracy(
     controls : ndarray of bool, (n,), or None
         Negative controls: neither queries nor neighbours.
     compound : str, optional
-        What the bootstrap draws; else the treatment.
+        Column that the bootstrap draws by; by default the treatment.
     differ : sequence of str
         Columns in which a neighbour must differ, such as the plate or the well position.
     unit : str, optional
@@ -554,17 +638,15 @@ def replicate_accuracy(
     DataError
         As for :func:`nsc`.
     """
-    return nearest_neighbour_accuracy(
-        profiles,
+    rule = MatchingRule(
         name="replicate accuracy",
         label=treatment,
-        differ=differ,
+        differ=tuple(differ),
         unit=unit,
         cluster=compound or treatment,
-        controls=controls,
         metric=metric,
-        seed=seed,
     )
+    return nearest_neighbour_accuracy(profiles, rule, controls=controls, seed=seed)
 
 
 def gene_accuracy(
@@ -599,14 +681,12 @@ def gene_accuracy(
     DataError
         As for :func:`nsc`.
     """
-    return nearest_neighbour_accuracy(
-        profiles,
+    rule = MatchingRule(
         name="gene accuracy",
         label=gene,
-        differ=[variant, *differ],
+        differ=(variant, *differ),
         unit=unit,
         cluster=gene,
-        controls=controls,
         metric=metric,
-        seed=seed,
     )
+    return nearest_neighbour_accuracy(profiles, rule, controls=controls, seed=seed)

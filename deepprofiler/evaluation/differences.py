@@ -1,11 +1,11 @@
-"""Is one accuracy higher than another: NSCB's drop below NSC, or TVN against its absence."""
+"""Difference of two accuracies: NSCB less NSC, or an accuracy with and without a normalization."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from deepprofiler.evaluation.accuracy import Accuracy
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode
 from deepprofiler.evaluation.resampling import draws, percentiles
 
 
@@ -15,12 +15,12 @@ def difference(
     """Second accuracy less the first, with an interval over the compounds of both.
 
     Each accuracy keeps its own denominator, as in the paper's table of drops (NSCB of 92 less NSC
-    of 103). The same draw of compounds serves both, so that what they have in common cancels.
+    of 103). Both accuracies are computed on the same draws of compounds, so the interval is paired.
 
     Parameters
     ----------
     first, second : Accuracy
-        Of one screen; their fixed outcomes are drawn.
+        Of one screen. Outcomes stay fixed, and their clusters are drawn.
     name : str
         Of the result, such as ``drop``.
     times, seed : int
@@ -29,30 +29,30 @@ def difference(
     Returns
     -------
     Measure
-        ``value`` from -1 to 1; n counts the units that count in both, and a note tells the
-        difference on these alone.
+        ``value`` is between -1 and 1. n counts the units that count in both accuracies, and a note
+        has the difference on these alone.
 
     Raises
     ------
     DataError
         No draw of compounds has units in both.
     """
-    one, two = first.units, second.units
-    names = np.union1d(one["cluster"].astype(str), two["cluster"].astype(str))
-    sums, sizes = [], []
-    for units in (one, two):
-        codes = np.searchsorted(names, units["cluster"].astype(str))
-        sums.append(np.bincount(codes, weights=units["right"], minlength=len(names)))
-        sizes.append(np.bincount(codes, minlength=len(names)))
-    drawn = draws(len(names), times, seed)
-    with np.errstate(invalid="ignore"):
-        means = [(drawn @ total) / (drawn @ size) for total, size in zip(sums, sizes, strict=True)]
-    values = means[1] - means[0]
-    both = one.merge(two, on="unit", suffixes=("_first", "_second"))
+    clusters = np.union1d(first.units["cluster"].astype(str), second.units["cluster"].astype(str))
+    drawn = draws(len(clusters), times, seed)
+    means = []
+    for units in (first.units, second.units):
+        codes = np.searchsorted(clusters, units["cluster"].astype(str))
+        sums = np.bincount(codes, weights=units["right"], minlength=len(clusters))
+        sizes = np.bincount(codes, minlength=len(clusters))
+        # A draw without units of this accuracy has no mean.
+        with np.errstate(invalid="ignore"):
+            means.append((drawn @ sums) / (drawn @ sizes))
+    both = first.units.merge(second.units, on="unit", suffixes=("_first", "_second"))
     notes = []
     if len(both):
-        apart = (both["right_second"] - both["right_first"]).mean()
-        notes.append(f"on the {len(both)} {first.unit} that count in both: {apart:+.3f}")
+        apart = float((both["right_second"] - both["right_first"]).mean())
+        values = {"difference": apart, "count": len(both), "unit": first.unit}
+        notes.append(Note(NoteCode.IN_BOTH, values))
     return Measure(
         name=name,
         value=second.value - first.value,
@@ -61,7 +61,7 @@ def difference(
         unit=first.unit,
         chance=second.chance - first.chance,
         exact=None,
-        by_compound=percentiles(values, f"bootstrap over {len(names)} clusters"),
+        by_compound=percentiles(means[1] - means[0], clusters=len(clusters)),
         metric=first.metric if first.metric == second.metric else "differing metrics",
         null=f"{second.name} of {second.n} less {first.name} of {first.n}",
         notes=tuple(notes),

@@ -1,14 +1,25 @@
-"""What profiles are evaluated by: evaluations by name, their parameters, and what each needs."""
+"""Evaluations by name: what each computes, its parameters, and the roles that it needs.
+
+A project adds its own in ``plugins/evaluations/*.py``::
+
+    @EVALUATIONS.register("own")
+    class Own(Evaluation):
+        title = "own measure"
+
+        def __init__(self, *, k: int = 3) -> None: ...
+
+        def compute(self, screen: Screen) -> Sequence[Measure]: ...
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from deepprofiler.columns import PLATE, WELL
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, PluginError, plugin_code
 from deepprofiler.evaluation.accuracy import (
     gene_accuracy,
     k_nearest_accuracy,
@@ -18,11 +29,16 @@ from deepprofiler.evaluation.accuracy import (
 )
 from deepprofiler.evaluation.differences import difference
 from deepprofiler.evaluation.links import enrichment
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, require_percentage, require_positive
 from deepprofiler.evaluation.mixing import silhouette
 from deepprofiler.evaluation.precision_recall import precision_recall
 from deepprofiler.evaluation.replication import percent_replicating
-from deepprofiler.evaluation.retrieval import AveragePrecision, Negatives, mean_average_precision
+from deepprofiler.evaluation.retrieval import (
+    AveragePrecision,
+    Negatives,
+    Ranking,
+    mean_average_precision,
+)
 from deepprofiler.evaluation.screen import Screen
 from deepprofiler.parameters import Choice
 from deepprofiler.registry import EVALUATIONS
@@ -34,21 +50,29 @@ class Evaluation(ABC):
     Attributes
     ----------
     title : str
-        Its name in tables and sentences.
+        Its name in tables and messages; without one, the registered name.
     needs : tuple of str
-        Roles of the index, besides the treatment.
-    shuffles : str or None
-        Role whose labels are permuted for the baseline of shuffled labels.
+        Roles of the index that it needs besides the treatment.
     needs_batches : bool
-        Whether it needs more than one batch.
+        Whether it needs at least two batches.
+    shuffles : str or None
+        Role whose labels are permuted for the baseline of shuffled labels; None: it has no such
+        baseline.
+    main : bool
+        Whether its result leads the report. It must then be one
+        :class:`~deepprofiler.evaluation.accuracy.Accuracy`.
+    by_layer : bool
+        Whether ``layers.csv`` lists its accuracies for every layer.
     order : int
-        Place in tables; the most telling come first.
+        Place in tables, lowest first.
     """
 
-    title: str
+    title: str = ""
     needs: tuple[str, ...] = ()
     shuffles: str | None = None
     needs_batches: bool = False
+    main: bool = False
+    by_layer: bool = False
     order: int = 100
 
     @abstractmethod
@@ -58,11 +82,29 @@ class Evaluation(ABC):
         Raises
         ------
         DataError
-            The screen has nothing that can be evaluated.
+            The measures are undefined for this screen.
         """
 
+    def measures(self, screen: Screen) -> tuple[Measure, ...]:
+        """Evaluate a screen, and check what :meth:`compute` returns.
+
+        Raises
+        ------
+        DataError
+            As from :meth:`compute`.
+        PluginError
+            The code of a project or of another package fails, or returns something else.
+        """
+        if type(self).__module__ == __name__:
+            return tuple(self.compute(screen))
+        with plugin_code(type(self), f"{self.title or type(self).__name__} cannot be computed"):
+            measures = tuple(self.compute(screen))
+            if wrong := [result for result in measures if not isinstance(result, Measure)]:
+                raise TypeError(f"compute must return measures, not {type(wrong[0]).__name__}")
+            return measures
+
     def missing(self, screen: Screen) -> str:
-        """Name the role that the screen lacks, or ``batch``; empty where nothing is missing."""
+        """Role that the screen lacks, or ``batch`` where it has one batch; else an empty text."""
         for role in ("treatment", *self.needs):
             if not screen.has(role):
                 return role
@@ -70,10 +112,12 @@ class Evaluation(ABC):
 
 
 def _shared(screen: Screen) -> dict[str, Any]:
+    """Arguments of all accuracies of treated profiles, which hold no controls."""
     return {"controls": None, "metric": screen.metric, "seed": screen.seed}
 
 
 def _matched(screen: Screen) -> dict[str, Any]:
+    """Arguments of measures that match treatments by mechanism."""
     roles = ("treatment", "compound", "mechanism")
     return _shared(screen) | {role: screen.column(role) for role in roles}
 
@@ -83,7 +127,7 @@ def _different(exclude: Sequence[str]) -> list[str]:
     columns = {"plate": PLATE, "well": WELL}
     wrong = [name for name in exclude if name not in columns]
     if wrong:
-        raise ValueError(f"exclude holds {wrong[0]}; it can hold: {', '.join(columns)}")
+        raise ValueError(f"exclude contains {wrong[0]}; valid are {', '.join(columns)}")
     return [columns[name] for name in exclude]
 
 
@@ -92,6 +136,7 @@ class NSC(Evaluation):
     """Nearest neighbour of another compound; see :func:`~deepprofiler.evaluation.accuracy.nsc`."""
 
     title, needs, shuffles, order = "NSC", ("mechanism",), "mechanism", 0
+    main = by_layer = True
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
         """See :meth:`Evaluation.compute`."""
@@ -103,7 +148,7 @@ class NSCB(Evaluation):
     """Nearest neighbour of another compound in another batch."""
 
     title, needs, shuffles, order = "NSCB", ("mechanism",), "mechanism", 1
-    needs_batches = True
+    main = by_layer = needs_batches = True
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
         """See :meth:`Evaluation.compute`."""
@@ -116,6 +161,7 @@ class GeneAccuracy(Evaluation):
     """Nearest well of another variant."""
 
     title, needs, shuffles, order = "gene accuracy", ("gene",), "gene", 2
+    main = by_layer = True
 
     def __init__(self, *, exclude: Sequence[str] = ()) -> None:
         self.differ = _different(exclude)
@@ -138,6 +184,7 @@ class ReplicateAccuracy(Evaluation):
     """Nearest well of the same treatment."""
 
     title, shuffles, order = "replicate accuracy", "treatment", 3
+    main = by_layer = True
 
     def __init__(self, *, exclude: Sequence[str] = ()) -> None:
         self.differ = _different(exclude)
@@ -171,11 +218,13 @@ class Drop(Evaluation):
 
 @EVALUATIONS.register("k-nn")
 class KNearest(Evaluation):
-    """What the k nearest of other compounds vote for."""
+    """Vote of the k nearest neighbours of other compounds."""
 
     title, needs, shuffles, order = "k-NN", ("mechanism",), "mechanism", 5
+    by_layer = True
 
     def __init__(self, *, k: int = 5) -> None:
+        require_positive("k", k)
         self.k = k
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
@@ -195,30 +244,38 @@ class MechanismMAP(Evaluation):
     title, needs, shuffles, order = "mAP of mechanisms", ("mechanism",), "mechanism", 6
 
     def __init__(self, *, permutations: int = 10_000) -> None:
+        require_positive("permutations", permutations)
         self.permutations = permutations
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
         """See :meth:`Evaluation.compute`."""
+        compound = screen.column("compound")
+        ranking = Ranking(
+            label=screen.column("mechanism"),
+            differ=[compound],
+            metric=screen.metric,
+            name=self.title,
+            cluster=compound,
+        )
         result = mean_average_precision(
             screen.treatments,
-            label=screen.column("mechanism"),
-            differ=[screen.column("compound")],
-            name=self.title,
-            cluster=screen.column("compound"),
+            ranking,
+            controls=None,
             permutations=self.permutations,
-            **_shared(screen),
+            seed=screen.seed,
         )
         return _with_retrieved(screen, result)
 
 
 @EVALUATIONS.register("enrichment")
 class Enriched(Evaluation):
-    """Share of a mechanism among the closest pairs."""
+    """Odds of a shared mechanism among the closest pairs."""
 
-    # Not shuffled: odds ratios of few pairs may be infinite, and have no mean then.
+    # No baseline of shuffled labels: odds ratios of few pairs may be infinite, without a mean.
     title, needs, order = "enrichment", ("mechanism",), 7
 
     def __init__(self, *, percent: float = 1.0) -> None:
+        require_percentage("percent", percent)
         self.percent = percent
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
@@ -235,6 +292,7 @@ class PrecisionRecall(Evaluation):
     title, needs, shuffles, order = "precision and recall", ("mechanism",), "mechanism", 8
 
     def __init__(self, *, k: int = 10) -> None:
+        require_positive("k", k)
         self.k = k
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
@@ -244,7 +302,7 @@ class PrecisionRecall(Evaluation):
 
 @EVALUATIONS.register("mechanism-silhouette")
 class MechanismSilhouette(Evaluation):
-    """How well mechanisms are separated."""
+    """How strongly treatments are grouped by mechanism."""
 
     title, needs, order = "silhouette by mechanism", ("mechanism",), 9
 
@@ -274,6 +332,7 @@ class ReplicateMAP(Evaluation):
         exclude: Sequence[str] = (),
         permutations: int = 10_000,
     ) -> None:
+        require_positive("permutations", permutations)
         self.negatives = negatives
         self.differ = _different(exclude)
         self.permutations = permutations
@@ -281,15 +340,20 @@ class ReplicateMAP(Evaluation):
     def compute(self, screen: Screen) -> Sequence[Measure]:
         """See :meth:`Evaluation.compute`."""
         controls = screen.controls
-        result = mean_average_precision(
-            screen.wells,
+        ranking = Ranking(
             label=screen.column("treatment"),
             differ=self.differ,
             negatives=self.negatives or ("controls" if controls.any() else "others"),
+            metric=screen.metric,
             name=self.title,
             cluster=screen.column("compound"),
+        )
+        result = mean_average_precision(
+            screen.wells,
+            ranking,
+            controls=controls,
             permutations=self.permutations,
-            **(_shared(screen) | {"controls": controls}),
+            seed=screen.seed,
         )
         return _with_retrieved(screen, result)
 
@@ -301,6 +365,8 @@ class PercentReplicating(Evaluation):
     title, order = "percent replicating", 11
 
     def __init__(self, *, percentile: float = 95.0, times: int = 1000) -> None:
+        require_percentage("percentile", percentile)
+        require_positive("times", times)
         self.percentile = percentile
         self.times = times
 
@@ -321,7 +387,7 @@ class PercentReplicating(Evaluation):
 
 @EVALUATIONS.register("batch-silhouette")
 class BatchSilhouette(Evaluation):
-    """How far batches are apart; the lower, the better."""
+    """How strongly wells are grouped by batch; lower is better."""
 
     title, order = "silhouette by batch", 12
     needs_batches = True
@@ -330,39 +396,50 @@ class BatchSilhouette(Evaluation):
         """See :meth:`Evaluation.compute`."""
         batch, controls = screen.column("batch"), screen.controls
         batches = screen.wells.values(batch)[controls]
-        # Controls are the same in all batches, as treatments need not be.
-        enough = 1 < len(set(batches)) < len(batches)
-        rows = controls if enough else None
+        # Controls are the same in all batches; treatments need not be.
+        comparable = 1 < len(set(batches)) < len(batches)
+        rows = controls if comparable else None
         result = silhouette(
             screen.wells, by=batch, rows=rows, metric=screen.metric, seed=screen.seed
         )
         return [replace(result, lower_is_better=True)]
 
 
-class _Labelled(Evaluation):
-    """An evaluation that is listed more than once: its measures name its parameters."""
+class _WithParameters(Evaluation):
+    """An evaluation that is listed more than once: names of its measures tell its parameters."""
 
-    def __init__(self, evaluation: Evaluation, label: str) -> None:
+    def __init__(self, evaluation: Evaluation, suffix: str) -> None:
         self.evaluation = evaluation
-        self.label = label
-        self.title = evaluation.title + label
+        self.suffix = suffix
+        self.title = evaluation.title + suffix
         self.needs, self.shuffles = evaluation.needs, evaluation.shuffles
         self.needs_batches, self.order = evaluation.needs_batches, evaluation.order
 
     def compute(self, screen: Screen) -> Sequence[Measure]:
         """See :meth:`Evaluation.compute`."""
-        measures = self.evaluation.compute(screen)
-        return [replace(measure, name=measure.name + self.label) for measure in measures]
+        measures = self.evaluation.measures(screen)
+        return [replace(measure, name=measure.name + self.suffix) for measure in measures]
 
 
-def all_evaluations() -> list[Evaluation]:
-    """Every registered evaluation with its defaults, in the order of tables."""
-    evaluations = [EVALUATIONS.build(name) for name in EVALUATIONS.names()]
-    return sorted(evaluations, key=lambda evaluation: evaluation.order)
+def all_evaluations() -> dict[str, Evaluation]:
+    """Every registered evaluation with its defaults by name, in the order of tables."""
+    evaluations = {name: _build(name, {}) for name in EVALUATIONS.names()}
+    return dict(sorted(evaluations.items(), key=lambda item: item[1].order))
 
 
-def choose(choices: Iterable[Choice]) -> list[Evaluation]:
-    """Look up evaluations and their parameters, as a config gives them.
+def applicable_evaluations(screen: Screen) -> dict[str, Evaluation]:
+    """Every registered evaluation that a screen has the roles for, by name."""
+    if not len(screen.wells):
+        return {}
+    return {
+        name: evaluation
+        for name, evaluation in all_evaluations().items()
+        if not evaluation.missing(screen)
+    }
+
+
+def choose(choices: Iterable[Choice]) -> dict[str, Evaluation]:
+    """Build evaluations with their parameters, as a config gives them.
 
     Parameters
     ----------
@@ -371,7 +448,9 @@ def choose(choices: Iterable[Choice]) -> list[Evaluation]:
 
     Returns
     -------
-    list of Evaluation
+    dict
+        Evaluations by name; where a name is listed more than once, its parameters are added to it,
+        as in ``k-nn (k: 3)``.
 
     Raises
     ------
@@ -380,21 +459,32 @@ def choose(choices: Iterable[Choice]) -> list[Evaluation]:
     ConfigError
         An evaluation is listed twice with the same parameters.
     """
-    chosen: list[Evaluation] = []
+    evaluations: dict[str, Evaluation] = {}
     listed = list(choices)
     names = [choice.name for choice in listed]
     for choice in listed:
-        evaluation = EVALUATIONS.build(choice.name, params=choice.params)
+        evaluation, key = _build(choice.name, choice.params), choice.name
         if choice.params and names.count(choice.name) > 1:
-            values = ", ".join(f"{key}: {_plain(value)}" for key, value in choice.params.items())
-            evaluation = _Labelled(evaluation, f" ({values})")
-        if evaluation.title in {other.title for other in chosen}:
+            values = ", ".join(f"{name}: {_plain(value)}" for name, value in choice.params.items())
+            evaluation, key = _WithParameters(evaluation, f" ({values})"), f"{key} ({values})"
+        if key in evaluations:
             raise ConfigError(
                 f"analyze.evaluate: {choice.name} is listed twice; remove one, or give it other "
                 "parameters"
             )
-        chosen.append(evaluation)
-    return chosen
+        evaluations[key] = evaluation
+    return evaluations
+
+
+def _build(name: str, params: Mapping[str, Any]) -> Evaluation:
+    evaluation = EVALUATIONS.build(name, params=params)
+    if not isinstance(evaluation, Evaluation):
+        raise PluginError(
+            f"evaluation `{name}` ({type(evaluation).__module__}) must be a subclass of "
+            f"{Evaluation.__module__}.{Evaluation.__name__}"
+        )
+    evaluation.title = evaluation.title or name
+    return evaluation
 
 
 def _plain(value: Any) -> str:

@@ -1,8 +1,8 @@
-"""Enrichment: do the closest pairs of treatments share a mechanism more often than others.
+"""Enrichment: how much more often the closest pairs of treatments share a mechanism than others.
 
-The definition is that of the notebooks of the original DeepProfiler's experiments: pairs above a
-percentile of all similarities, their odds of a common mechanism over those of the rest, Fisher's
-one-sided test. Here pairs of one compound do not count.
+The definition is that of the notebooks of the original DeepProfiler's experiments: the pairs above
+a percentile of all similarities, the odds that they share a mechanism over the odds of the other
+pairs, and Fisher's one-sided test. Here, pairs of one compound do not count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode, require_percentage
 from deepprofiler.evaluation.resampling import Interval, draws, percentiles
 from deepprofiler.evaluation.similarity import (
     Metric,
@@ -37,8 +37,8 @@ class Enrichment(Measure):
         Bootstrap over compounds of the fixed pairs: a pair counts as often as both of its compounds
         are drawn. The p-value takes pairs as independent, which they are not.
     table : DataFrame
-        Pairs by ``top`` and ``rest`` (rows), ``same`` and ``other`` mechanism (columns). Where
-        pairs are tied at the threshold, fractional: by expectation.
+        Pairs by ``top`` and ``rest`` (rows), ``same`` and ``other`` mechanism (columns). Pairs
+        that are tied at the threshold count by expectation, so that numbers may be fractional.
     threshold : float
         Similarity of the last pair of the top.
     precision, base : float
@@ -88,8 +88,7 @@ def enrichment(
         As for :func:`~deepprofiler.evaluation.accuracy.nsc`; or pairs of different compounds all
         share a mechanism, or none does.
     """
-    if not 0 < percent < 100:
-        raise ValueError(f"percent={percent}; choose above 0 and below 100")
+    require_percentage("percent", percent)
     codes, rows = labelled(profiles, mechanism, controls)
     compounds = codes_of(profiles, compound)[0]
     first, second, score = _pairs(Similarity(profiles, rows, metric), rows, compounds)
@@ -99,28 +98,16 @@ def enrichment(
             f"enrichment is undefined: of {len(same)} pairs of different {spoken(compound)}s "
             f"{int(same.sum())} share their {spoken(mechanism)}"
         )
-    # As many as lie above NumPy's percentile; rounded, since 1 % of 300 pairs is 3, not 3.0…04.
-    size = max(1, ceil(round((len(score) - 1) * percent / 100, 9)))
-    threshold = float(np.partition(score, -size)[-size])
-    above, level = score > threshold, score == threshold
-    places = size - int(above.sum())
-    share = above + level * (places / level.sum())
+    top = _Top.of(score, percent)
     names, members = np.unique(compounds[[first, second]], return_inverse=True)
+    # Sums of pairs by their compounds: same and all in the top, same and all.
     sums = [
         _by_compounds(members, weights, len(names))
-        for weights in (share * same, share, same.astype(float), np.ones(len(score)))
+        for weights in (top.share * same, top.share, same.astype(float), np.ones(len(score)))
     ]
-    often = draws(len(names), times, seed)
-    drawn = [np.einsum("tc,tc->t", often @ cells, often) for cells in sums]
-    top_same, top, all_same, every = (float(cells.sum()) for cells in sums)
-    notes = [
-        f"{top_same:.4g} of the {size} closest pairs share their {spoken(mechanism)}, and "
-        f"{all_same / every:.1%} of all",
-        "Fisher's test takes pairs as independent, which they are not",
-    ]
-    tied = int(level.sum())
-    if tied > places:
-        notes.append(f"{tied} pairs are tied at the threshold, for {places} places")
+    counts = draws(len(names), times, seed)
+    drawn = [np.einsum("tc,tc->t", counts @ cells, counts) for cells in sums]
+    top_same, top_all, all_same, total = (float(cells.sum()) for cells in sums)
     return Enrichment(
         name=f"odds ratio of the top {percent:g} %",
         value=float(_odds_ratio(*(cells.sum() for cells in sums))),
@@ -129,51 +116,93 @@ def enrichment(
         unit="pairs",
         chance=1.0,
         exact=None,
-        by_compound=percentiles(_odds_ratio(*drawn), f"bootstrap over {len(names)} clusters"),
+        by_compound=percentiles(_odds_ratio(*drawn), clusters=len(names)),
         metric=metric,
         null=f"pairs of different {spoken(compound)}s; null: Fisher's, one-sided",
-        p_value=_fisher(above, level, same, places),
-        notes=tuple(notes),
+        p_value=_fisher(top, same),
+        notes=_notes(top, top_same, all_same / total, spoken(mechanism)),
         table=pd.DataFrame(
             [
-                [top_same, top - top_same],
-                [all_same - top_same, every - top - all_same + top_same],
+                [top_same, top_all - top_same],
+                [all_same - top_same, total - top_all - all_same + top_same],
             ],
             index=["top", "rest"],
             columns=["same", "other"],
         ),
-        threshold=threshold,
-        precision=top_same / top,
-        base=all_same / every,
+        threshold=top.threshold,
+        precision=top_same / top_all,
+        base=all_same / total,
     )
+
+
+@dataclass(frozen=True)
+class _Top:
+    """The closest of n pairs: those above a threshold, and some of those tied at it.
+
+    ``above`` and ``tied`` are masks (n,); ``places`` is the number of tied pairs in the top.
+    """
+
+    threshold: float
+    above: np.ndarray
+    tied: np.ndarray
+    places: int
+
+    @classmethod
+    def of(cls, score: np.ndarray, percent: float) -> _Top:
+        """Find the pairs above a percentile, as NumPy defines it."""
+        # Rounded, since 1 % of 300 pairs is 3 and not 3.0…04.
+        size = max(1, ceil(round((len(score) - 1) * percent / 100, 9)))
+        threshold = float(np.partition(score, -size)[-size])
+        above = score > threshold
+        return cls(threshold, above, score == threshold, size - int(above.sum()))
+
+    @property
+    def size(self) -> int:
+        """Number of pairs in the top."""
+        return int(self.above.sum()) + self.places
+
+    @property
+    def share(self) -> np.ndarray:
+        """Probability of each pair to be in the top, (n,)."""
+        return np.asarray(self.above + self.tied * (self.places / self.tied.sum()))
+
+
+def _notes(top: _Top, count: float, share: float, label: str) -> tuple[Note, ...]:
+    closest = {"count": count, "total": top.size, "share": share, "label": label}
+    notes = [Note(NoteCode.CLOSEST_PAIRS, closest), Note(NoteCode.DEPENDENT_PAIRS)]
+    tied = int(top.tied.sum())
+    if tied > top.places:
+        notes.append(Note(NoteCode.TIED_PAIRS, {"count": tied, "total": top.places}))
+    return tuple(notes)
 
 
 def _pairs(
     similarity: Similarity, rows: np.ndarray, compounds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both rows of each pair of different compounds, and their similarity."""
-    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     for block, allowed in allowed_blocks(rows, rows, [compounds]):
         query, candidate = np.nonzero(allowed & (block[:, None] < rows[None]))
         scores = similarity.block(block, rows)[query, candidate]
-        found.append((block[query], rows[candidate], scores))
-    first, second, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        parts.append((block[query], rows[candidate], scores))
+    first, second, score = (np.concatenate(part) for part in zip(*parts, strict=True))
     return first, second, score
 
 
-def _fisher(above: np.ndarray, level: np.ndarray, same: np.ndarray, places: int) -> float:
-    """Fisher's one-sided p-value, expected over which of the tied pairs take the last places."""
+def _fisher(top: _Top, same: np.ndarray) -> float:
+    """Fisher's one-sided p-value, expected over which of the tied pairs are in the top."""
     from scipy.stats import fisher_exact, hypergeom
 
-    size, total = int(above.sum()) + places, int(same.sum())
-    tied, hits = int(level.sum()), int((level & same).sum())
+    total = int(same.sum())
+    tied, tied_same = int(top.tied.sum()), int((top.tied & same).sum())
     p_value = 0.0
-    for drawn in range(max(0, places - (tied - hits)), min(hits, places) + 1):
-        found = int((above & same).sum()) + drawn
-        rest = len(same) - size - total + found
-        counts = np.array([[found, size - found], [total - found, rest]])
+    fewest = max(0, top.places - (tied - tied_same))
+    for drawn in range(fewest, min(tied_same, top.places) + 1):
+        hits = int((top.above & same).sum()) + drawn
+        rest = len(same) - top.size - total + hits
+        counts = np.array([[hits, top.size - hits], [total - hits, rest]])
         p = fisher_exact(counts, alternative="greater").pvalue
-        p_value += float(hypergeom.pmf(drawn, tied, hits, places) * p)
+        p_value += float(hypergeom.pmf(drawn, tied, tied_same, top.places) * p)
     return min(1.0, p_value)
 
 
@@ -184,11 +213,11 @@ def _by_compounds(members: np.ndarray, weights: np.ndarray, count: int) -> np.nd
 
 
 def _odds_ratio(
-    top_same: np.ndarray, top: np.ndarray, same: np.ndarray, every: np.ndarray
+    top_same: np.ndarray, top: np.ndarray, same: np.ndarray, total: np.ndarray
 ) -> np.ndarray:
     """Odds ratios from sums of pairs; infinite or NaN where a cell is empty."""
-    cells = top_same, every - top - same + top_same, top - top_same, same - top_same
-    # Sums of shares leave traces where a cell is empty.
+    cells = top_same, total - top - same + top_same, top - top_same, same - top_same
+    # Rounding leaves traces in the sums of an empty cell.
     a, d, b, c = (np.where(cell < 1e-9, 0, cell) for cell in cells)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(a * d / (b * c))

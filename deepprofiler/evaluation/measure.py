@@ -1,15 +1,77 @@
-"""One number that an evaluation comes to, with what is needed to believe it."""
+"""The result of an evaluation: a number, its intervals, and what a reader must know about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from deepprofiler.evaluation.resampling import Interval
 
 
+class Reason(StrEnum):
+    """Why a profile, unit or label does not count."""
+
+    NO_LABEL = "no-label"
+    """Its label is blank."""
+    NO_PARTNER = "no-partner"
+    """No allowed candidate has its label."""
+    NO_NEGATIVE = "no-negative"
+    """All allowed candidates have its label."""
+    NO_REPLICATE = "no-replicate"
+    """It has one well."""
+    NO_NULL = "no-null"
+    """It has more wells than there are treatments to draw a null from."""
+
+
+class NoteCode(StrEnum):
+    """What a note is about; each code is documented with the values that go with it."""
+
+    LEFT_OUT = "left-out"
+    """``reason`` (a :class:`Reason`), ``label`` (the column), ``count`` of ``total`` ``unit``,
+    ``names``; of accuracies that count wells, ``labels_left_out`` of ``labels`` as well."""
+    CONTROLS = "controls"
+    """``count`` negative controls are neither queries nor neighbours."""
+    ALL_TIED = "all-tied"
+    """All similarities are equal."""
+    TIED = "tied"
+    """``count`` of ``total`` queries have tied nearest neighbours."""
+    IN_BOTH = "in-both"
+    """``difference`` on the ``count`` ``unit`` that count in both accuracies."""
+    CLOSEST_PAIRS = "closest-pairs"
+    """``count`` of the ``total`` closest pairs and the ``share`` of all pairs share a ``label``."""
+    DEPENDENT_PAIRS = "dependent-pairs"
+    """The test takes pairs as independent."""
+    TIED_PAIRS = "tied-pairs"
+    """``count`` pairs are tied at the threshold, for ``total`` places."""
+    SINGLETONS = "singletons"
+    """``count`` groups have one profile."""
+    NEGATIVES = "negatives"
+    """``negatives``: what positives are ranked against."""
+    PERMUTED = "permuted"
+    """Mean over ``count`` permutations of the labels of ``role``."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A fact about a result: a code and its values.
+
+    Attributes
+    ----------
+    code : str
+        A :class:`NoteCode`, or, from an evaluation of a project, any other text.
+    values : mapping
+        As documented with the code.
+    """
+
+    code: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A number, how sure it is, and what it is to be compared with.
+    """A number, its intervals, and what to compare it with.
 
     Attributes
     ----------
@@ -17,25 +79,24 @@ class Measure:
         Such as ``NSC``.
     value : float
     n, total : int
-        Units that count; units there are, controls aside.
+        Units that count; all units, negative controls aside.
     unit : str
         What is counted, in the plural, such as ``treatments``.
     chance : float or None
-        The value of a random neighbour or order; None where there is none.
+        The value expected for random neighbours or a random order; None where there is none.
     exact : Interval or None
         Clopper–Pearson, as if units were independent; None where nothing is counted.
     by_compound : Interval or None
-        Bootstrap over compounds (or what stands for them) of the fixed outcomes.
+        Bootstrap over compounds (or other clusters) of the fixed outcomes.
     metric : str
-        What profiles were compared by.
+        Similarity by which profiles were compared.
     null : str
-        Negatives and the null that chance or p-value refer to, in words; may be empty.
+        Negatives and null of chance and p-value, as ``scores.csv`` states them; may be empty.
     p_value : float or None
         Of the whole; None where each label has its own, or nothing was tested.
-    notes : tuple of str
-        What was left out and what to beware of, in sentences.
+    notes : tuple of Note
+        What was left out, and what limits the result.
     lower_is_better : bool
-        Whether a lower value is better.
     """
 
     name: str
@@ -49,19 +110,17 @@ class Measure:
     metric: str
     null: str = ""
     p_value: float | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     lower_is_better: bool = False
 
-    def __str__(self) -> str:
-        said = []
-        if self.exact is not None:
-            said.append(f"95 % interval {self.exact.low:.2f} to {self.exact.high:.2f}")
-        if self.by_compound is not None:
-            low, high = self.by_compound.low, self.by_compound.high
-            said.append(f"over compounds {low:.2f} to {high:.2f}")
-        parts = [", ".join(said)] if said else []
-        if self.p_value is not None:
-            parts.append(f"p {self.p_value:.2g}")
-        if self.chance is not None:
-            parts.append(f"chance {self.chance:.3f}")
-        return f"{self.name} {self.value:.3f} of {self.n} ({'; '.join([*parts, self.metric])})"
+
+def require_positive(name: str, value: int) -> None:
+    """Raise ValueError where a parameter is below 1."""
+    if value < 1:
+        raise ValueError(f"{name}={value}; it must be at least 1")
+
+
+def require_percentage(name: str, value: float) -> None:
+    """Raise ValueError where a parameter is not between 0 and 100."""
+    if not 0 < value < 100:
+        raise ValueError(f"{name}={value}; it must be above 0 and below 100")

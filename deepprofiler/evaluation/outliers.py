@@ -1,4 +1,7 @@
-"""Wells that stand apart from their plate: for a person to look at, never left out for it."""
+"""Wells that differ from their plate. They are flagged for a person to look at, never left out.
+
+Imported by the plate maps of the report alone; it is here since it judges wells and draws nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ _PER_DEVIATION = 1.4826
 
 
 def outlying(values: Sequence[float] | np.ndarray, plates: Sequence[str]) -> np.ndarray:
-    """Which values lie more than 4 robust standard deviations from their plate's median.
+    """Mask of values more than 4 robust standard deviations from the median of their plate.
 
-    The standard deviation is 1.4826 times the median absolute deviation. NaN is not outlying; a
-    plate with fewer than 8 values, or of which more than half are equal, has no outliers.
+    The robust standard deviation is 1.4826 times the median absolute deviation. NaN is no outlier.
+    A plate with fewer than 8 values, or of which more than half are equal, has none.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How many of the k nearest share the mechanism, and how many of those that do are found."""
+"""Precision and recall among the k nearest neighbours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode, Reason, require_positive
 from deepprofiler.evaluation.resampling import bootstrap
 from deepprofiler.evaluation.similarity import (
     Metric,
@@ -33,18 +33,18 @@ def precision_recall(
 ) -> tuple[Measure, Measure]:
     """Precision and recall at k, as in the notebooks of the original DeepProfiler's experiments.
 
-    Precision at k is the share of the k nearest that have the query's mechanism (of all allowed
-    ones where there are fewer than k); recall at k is the share of the allowed ones with that
+    Precision at k is the share of the k nearest (or of all allowed candidates, if these are fewer)
+    that have the query's mechanism. Recall at k is the share of the allowed candidates with that
     mechanism that are among the k nearest. Both are means over queries, then over treatments.
 
     Parameters
     ----------
     profiles : Profiles
-        One row per treatment; of several, the results are averaged.
+        One row per treatment; the results of several rows are averaged.
     treatment, compound, mechanism, controls, metric, seed
         As for :func:`~deepprofiler.evaluation.accuracy.nsc`.
     k : int
-        How many neighbours are looked at; those tied at the last place count by expectation.
+        Number of neighbours; those tied at the last place count by expectation.
 
     Returns
     -------
@@ -55,61 +55,94 @@ def precision_recall(
     DataError
         As for :func:`~deepprofiler.evaluation.accuracy.nsc`.
     """
-    if k < 1:
-        raise ValueError(f"k={k}; at least one neighbour is looked at")
+    require_positive("k", k)
     codes, rows = labelled(profiles, mechanism, controls)
-    keys = [codes_of(profiles, compound)[0]]
+    compounds = [codes_of(profiles, compound)[0]]
     similarity = Similarity(profiles, rows, metric)
     parts = []
-    for block, allowed in allowed_blocks(rows, rows, keys):
+    for block, allowed in allowed_blocks(rows, rows, compounds):
         same = allowed & (codes[block][:, None] == codes[rows][None])
-        asked = same.any(axis=1)
-        block, allowed, same = block[asked], allowed[asked], same[asked]
+        counts = same.any(axis=1)
+        block, allowed, same = block[counts], allowed[counts], same[counts]
         scores = np.where(allowed, similarity.block(block, rows), -np.inf)
-        count, hits = allowed.sum(axis=1), same.sum(axis=1)
-        places = np.minimum(k, count)
-        ordered = -np.sort(-scores, axis=1)
-        last = np.take_along_axis(ordered, places[:, None] - 1, axis=1)
-        above, level = scores > last, scores == last
-        left = (places - above.sum(axis=1)) / level.sum(axis=1)
-        found = (above & same).sum(axis=1) + left * (level & same).sum(axis=1)
-        columns = (found / places, found / hits, hits / count, places / count)
-        parts.append(pd.DataFrame(np.stack([block, *columns], axis=1)))
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    if not len(table):
+        parts.append(_at_k(scores, allowed, same, k).assign(row=block))
+    queries = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if not len(queries):
         raise DataError(
             f"precision and recall are undefined: of {len(rows)} profiles with a "
             f"{spoken(mechanism)} none shares it with another {spoken(compound)}"
         )
-    table.columns = ["row", "precision", "recall", "chance of precision", "chance of recall"]
-    table["unit"] = profiles.values(treatment)[table["row"].astype(int)]
-    units = table.groupby("unit", sort=False).agg("mean")
-    first = table.groupby("unit", sort=False)["row"].first().astype(int).to_numpy()
-    clusters = profiles.values(compound)[first]
-    total = len(set(profiles.values(treatment)[treated(profiles, controls)]))
-    known = len(set(profiles.values(treatment)[rows]))
-    notes = [
-        f"{missing} of {total} {spoken(treatment)}s have no {what}, left out"
-        for missing, what in (
-            (total - known, spoken(mechanism)),
-            (known - len(units), "allowed partner"),
-        )
-        if missing
-    ]
-    made = [
+    names = profiles.values(treatment)
+    groups = queries.groupby(names[queries["row"]], sort=False)
+    units = groups.mean()
+    clusters = profiles.values(compound)[groups["row"].first().to_numpy()]
+    unit = f"{spoken(treatment)}s"
+    every = list(dict.fromkeys(map(str, names[treated(profiles, controls)])))
+    labelled_units = {str(name) for name in names[rows]}
+    left_out = {
+        Reason.NO_LABEL: [name for name in every if name not in labelled_units],
+        Reason.NO_PARTNER: [
+            name for name in every if name in labelled_units - {*map(str, units.index)}
+        ],
+    }
+    precision, recall = (
         Measure(
             name=f"{what} at {k}",
             value=float(units[what].mean()),
             n=len(units),
-            total=total,
-            unit=f"{spoken(treatment)}s",
-            chance=float(units[f"chance of {what}"].mean()),
+            total=len(every),
+            unit=unit,
+            chance=float(units[f"{what}_chance"].mean()),
             exact=None,
             by_compound=bootstrap(units[what].to_numpy(), clusters, seed=seed),
             metric=metric,
             null=f"allowed profiles of other {spoken(compound)}s in random order",
-            notes=tuple(notes),
+            notes=_notes(left_out, len(every), unit, spoken(mechanism)),
         )
         for what in ("precision", "recall")
-    ]
-    return made[0], made[1]
+    )
+    return precision, recall
+
+
+def _at_k(scores: np.ndarray, allowed: np.ndarray, same: np.ndarray, k: int) -> pd.DataFrame:
+    """Precision and recall of each query, and what a random order is expected to give.
+
+    Scores (q, c) are -inf where a candidate is not allowed; ``same`` are allowed candidates with
+    the query's label.
+    """
+    candidates, positives = allowed.sum(axis=1), same.sum(axis=1)
+    places = np.minimum(k, candidates)
+    ordered = -np.sort(-scores, axis=1)
+    last = np.take_along_axis(ordered, places[:, None] - 1, axis=1)
+    above, tied = scores > last, scores == last
+    # Each tied candidate is as likely as the others to be among the k nearest.
+    chance = (places - above.sum(axis=1)) / tied.sum(axis=1)
+    hits = (above & same).sum(axis=1) + chance * (tied & same).sum(axis=1)
+    return pd.DataFrame(
+        {
+            "precision": hits / places,
+            "recall": hits / positives,
+            "precision_chance": positives / candidates,
+            "recall_chance": places / candidates,
+        }
+    )
+
+
+def _notes(
+    left_out: dict[Reason, list[str]], total: int, unit: str, label: str
+) -> tuple[Note, ...]:
+    return tuple(
+        Note(
+            NoteCode.LEFT_OUT,
+            {
+                "reason": reason,
+                "label": label,
+                "count": len(names),
+                "total": total,
+                "unit": unit,
+                "names": tuple(names),
+            },
+        )
+        for reason, names in left_out.items()
+        if names
+    )

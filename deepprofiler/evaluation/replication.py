@@ -1,4 +1,4 @@
-"""Are replicates more alike than wells of different treatments? Percent replicating."""
+"""Percent replicating: are replicates more similar than wells of different treatments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pandas as pd
 
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import (
+    Measure,
+    Note,
+    NoteCode,
+    Reason,
+    require_percentage,
+    require_positive,
+)
 from deepprofiler.evaluation.resampling import Interval, bootstrap, clopper_pearson
 from deepprofiler.evaluation.similarity import Metric, Similarity, labelled
 from deepprofiler.profiling.profiles import Profiles
@@ -17,7 +24,7 @@ from deepprofiler.profiling.profiles import Profiles
 
 @dataclass(frozen=True, kw_only=True)
 class Replicating(Measure):
-    """Share of treatments whose replicates are more alike than the null's percentile.
+    """Share of treatments whose replicates are more similar than a percentile of the null.
 
     Attributes
     ----------
@@ -26,7 +33,8 @@ class Replicating(Measure):
         One row per treatment that counts: ``label``, ``replicates``, ``median`` (of the
         similarities of its pairs of wells), ``threshold``, ``replicating``, ``cluster``.
     left_out : DataFrame
-        Treatments that do not count: ``label``, ``replicates``, ``reason``.
+        Treatments that do not count: ``label``, ``replicates``, ``reason`` (a
+        :class:`~deepprofiler.evaluation.measure.Reason`).
     """
 
     exact: Interval
@@ -48,8 +56,8 @@ def percent_replicating(
 ) -> Replicating:
     """Share of treatments whose median replicate similarity is above a percentile of the null.
 
-    The null of a treatment with r wells: as often as ``times``, r wells of r different treatments
-    are drawn, and the median of their pairwise similarities is taken. A well is not compared with
+    For the null of a treatment with r wells, r wells of r different treatments are drawn ``times``
+    times, and the median of their pairwise similarities is taken. A well is not compared with
     itself.
 
     Parameters
@@ -61,7 +69,7 @@ def percent_replicating(
     controls : ndarray of bool, (n,), or None
         Negative controls; they take no part.
     compound : str, optional
-        What the bootstrap draws; else the treatment.
+        Column that the bootstrap draws by; by default the treatment.
     metric : {"cosine", "correlation", "euclidean"}
     percentile : float
         Of the null, above 0 and below 100.
@@ -71,51 +79,38 @@ def percent_replicating(
     Returns
     -------
     Replicating
-        Treatments of one well, and those with more wells than there are treatments to draw a null
-        from, are left out and counted.
+        Treatments with one well are left out and counted, as are those with more wells than there
+        are treatments to draw a null from.
 
     Raises
     ------
     DataError
         A column is missing, a value is not finite, a profile has no angle, or no treatment is left.
     """
-    if not 0 < percentile < 100:
-        raise ValueError(f"percentile={percentile}; choose above 0 and below 100")
-    if times < 1:
-        raise ValueError(f"times={times}; a null needs at least one draw")
-    labels = profiles.values(treatment)
+    require_percentage("percentile", percentile)
+    require_positive("times", times)
     codes, rows = labelled(profiles, treatment, controls)
     similarity = Similarity(profiles, rows, metric)
     groups = [rows[codes[rows] == code] for code in np.unique(codes[rows])]
-    sizes = [len(group) for group in groups]
-    rng = np.random.default_rng(seed)
-    thresholds = {
-        size: float(
-            np.percentile(
-                [_median(similarity, _strangers(groups, size, rng)) for _ in range(times)],
-                percentile,
-            )
-        )
-        for size in sorted(set(sizes))
-        if 1 < size <= len(groups)
-    }
-    found, left_out = [], []
-    clusters = profiles.values(compound or treatment)
-    for group, size in zip(groups, sizes, strict=True):
-        label = labels[group[0]]
-        if size not in thresholds:
-            reason = "no replicate" if size == 1 else "more replicates than treatments for a null"
-            left_out.append((label, size, reason))
-            continue
-        median, threshold = _median(similarity, group), thresholds[size]
-        found.append((label, size, median, threshold, median > threshold, clusters[group[0]]))
-    if not found:
+    thresholds = _thresholds(similarity, groups, percentile, times, seed)
+    labels, clusters = profiles.values(treatment), profiles.values(compound or treatment)
+    treatments, left_out = [], []
+    for group in groups:
+        label, size = labels[group[0]], len(group)
+        if size in thresholds:
+            median, threshold = _median(similarity, group), thresholds[size]
+            cluster = clusters[group[0]]
+            treatments.append((label, size, median, threshold, median > threshold, cluster))
+        else:
+            left_out.append((label, size, Reason.NO_REPLICATE if size == 1 else Reason.NO_NULL))
+    unit = f"{spoken(treatment)}s"
+    if not treatments:
         raise DataError(
-            f"percent replicating is undefined: of {len(groups)} {spoken(treatment)}s none has "
-            "replicates and enough others for a null"
+            f"percent replicating is undefined: of {len(groups)} {unit} none has replicates and "
+            "enough other treatments for a null"
         )
     columns = ["label", "replicates", "median", "threshold", "replicating", "cluster"]
-    table = pd.DataFrame(found, columns=columns)
+    table = pd.DataFrame(treatments, columns=columns)
     dropped = pd.DataFrame(left_out, columns=["label", "replicates", "reason"])
     above = table["replicating"].to_numpy(float)
     return Replicating(
@@ -123,20 +118,50 @@ def percent_replicating(
         value=float(above.mean()),
         n=len(table),
         total=len(groups),
-        unit=f"{spoken(treatment)}s",
+        unit=unit,
         chance=1 - percentile / 100,
         exact=clopper_pearson(above.sum(), len(table)),
         by_compound=bootstrap(above, table["cluster"].to_numpy(), seed=seed),
         metric=metric,
-        null=f"null: {times} draws of as many wells, all of different {spoken(treatment)}s; its "
+        null=f"null: {times} draws of as many wells, all of different {unit}; its "
         f"{percentile:g}th percentile",
-        notes=tuple(
-            f"{len(group)} of {len(groups)} {spoken(treatment)}s have {reason}, left out: "
-            f"{', '.join(map(str, group['label'][:5]))}"
-            for reason, group in dropped.groupby("reason", sort=True)
-        ),
+        notes=_notes(dropped, len(groups), unit, spoken(treatment)),
         treatments=table,
         left_out=dropped,
+    )
+
+
+def _thresholds(
+    similarity: Similarity, groups: list[np.ndarray], percentile: float, times: int, seed: int
+) -> dict[int, float]:
+    """Percentile of the null by number of replicates; none where there are too few treatments."""
+    rng = np.random.default_rng(seed)
+    return {
+        size: float(
+            np.percentile(
+                [_median(similarity, _strangers(groups, size, rng)) for _ in range(times)],
+                percentile,
+            )
+        )
+        for size in sorted({len(group) for group in groups})
+        if 1 < size <= len(groups)
+    }
+
+
+def _notes(left_out: pd.DataFrame, total: int, unit: str, label: str) -> tuple[Note, ...]:
+    return tuple(
+        Note(
+            NoteCode.LEFT_OUT,
+            {
+                "reason": Reason(str(reason)),
+                "label": label,
+                "count": len(group),
+                "total": total,
+                "unit": unit,
+                "names": tuple(map(str, group["label"])),
+            },
+        )
+        for reason, group in left_out.groupby("reason", sort=True)
     )
 
 

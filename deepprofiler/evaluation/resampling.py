@@ -1,10 +1,10 @@
-"""How sure a result is: intervals, and the same evaluation with shuffled labels."""
+"""How certain a result is: intervals, and the same evaluation with permuted labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -18,27 +18,60 @@ _AT_A_TIME = 1_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds of a confidence interval, its level (0 … 1) and how it was made."""
+    """Bounds of a confidence interval.
+
+    Attributes
+    ----------
+    low, high : float
+    level : float
+        Between 0 and 1.
+    method : {"clopper-pearson", "bootstrap", "permutations"}
+    draws : int
+        Draws or permutations; 0 where nothing was drawn.
+    clusters : int
+        Clusters that the bootstrap drew from.
+    undefined : int
+        Draws without a value, which are left out.
+    """
 
     low: float
     high: float
     level: float
-    method: str
+    method: Literal["clopper-pearson", "bootstrap", "permutations"]
+    draws: int = 0
+    clusters: int = 0
+    undefined: int = 0
 
 
 def clopper_pearson(right: float, n: int, level: float = 0.95) -> Interval:
     """Exact binomial interval of ``right`` of ``n`` (84 of 103: 0.73 to 0.89).
 
-    A fraction in ``right``, from averages and ties, is taken as it is.
+    Parameters
+    ----------
+    right : float
+        Number of successes. Averages and ties make it fractional; the beta quantiles that define
+        the interval are then taken at the fraction.
+    n : int
+        Number of trials.
+    level : float
+
+    Raises
+    ------
+    ValueError
+        ``right`` is not between 0 and ``n``, or ``n`` is 0.
     """
-    from scipy.stats import beta
+    from scipy.stats import beta, binomtest
 
     if not 0 <= right <= n or n < 1:
-        raise ValueError(f"{right} of {n} is no share")
+        raise ValueError(f"right={right} must be between 0 and n={n}, and n at least 1")
+    if float(right).is_integer():
+        exact = binomtest(int(right), n).proportion_ci(level, method="exact")
+        return Interval(float(exact.low), float(exact.high), level, "clopper-pearson")
+    # binomtest takes whole numbers only. A fraction is neither 0 nor n.
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, right, n - right + 1)) if right > 0 else 0.0
-    high = float(beta.ppf(1 - tail, right + 1, n - right)) if right < n else 1.0
-    return Interval(low, high, level, "Clopper-Pearson")
+    low = float(beta.ppf(tail, right, n - right + 1))
+    high = float(beta.ppf(1 - tail, right + 1, n - right))
+    return Interval(low, high, level, "clopper-pearson")
 
 
 def bootstrap(
@@ -49,62 +82,73 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a mean when whole clusters, such as compounds, are drawn anew.
+    """Percentile interval of a mean, drawing whole clusters, such as compounds, with replacement.
 
-    Outcomes are fixed: were profiles drawn, a profile's copy would be its own best match.
+    Outcomes stay fixed: if profiles were drawn, copies of one profile would match each other.
 
     Parameters
     ----------
     outcomes : ndarray, (n,)
         Results of the single units, such as 0 or 1.
     clusters : ndarray, (n,)
-        What each belongs to.
+        Cluster of each unit.
+    times : int
+        Number of draws.
+    level : float
+    seed : int
     """
     names, codes = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     sums = np.bincount(codes, weights=outcomes)
     sizes = np.bincount(codes)
     drawn = draws(len(names), times, seed)
-    means = (drawn @ sums) / (drawn @ sizes)
-    return percentiles(means, f"bootstrap over {len(names)} clusters", level)
+    return percentiles((drawn @ sums) / (drawn @ sizes), clusters=len(names), level=level)
 
 
 def draws(count: int, times: int, seed: int) -> np.ndarray:
     """How often each of ``count`` clusters is drawn, (times, count)."""
     rng = np.random.default_rng(seed)
-    often = np.empty((times, count))
+    counts = np.empty((times, count))
     step = max(1, _AT_A_TIME // count)
     for start in range(0, times, step):
         rows = min(step, times - start)
         chosen = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
         counted = np.bincount(chosen.ravel(), minlength=rows * count)
-        often[start : start + rows] = counted.reshape(rows, count)
-    return often
+        counts[start : start + rows] = counted.reshape(rows, count)
+    return counts
 
 
-def percentiles(values: np.ndarray, method: str, level: float = 0.95) -> Interval:
-    """Interval between the percentiles of values of many draws; undefined ones are left out.
+def percentiles(
+    values: np.ndarray,
+    *,
+    clusters: int = 0,
+    method: Literal["bootstrap", "permutations"] = "bootstrap",
+    level: float = 0.95,
+) -> Interval:
+    """Interval between percentiles of the values of many draws.
 
     Parameters
     ----------
     values : ndarray, (times,)
-        NaN where a draw has no value; infinite values are values.
-    method : str
-        What was drawn; how many draws are undefined is added.
+        NaN where a draw has no value; these are left out and counted. Infinite values are values.
+    clusters : int
+        Clusters that were drawn from.
+    method : {"bootstrap", "permutations"}
+    level : float
 
     Raises
     ------
     DataError
         No value is defined.
     """
-    known = np.sort(values[~np.isnan(values)])
-    if not len(known):
-        raise DataError(f"{method}: none of {len(values)} draws has a value")
-    if len(known) < len(values):
-        method += f", {len(values) - len(known)} of {len(values)} draws undefined"
+    defined = np.sort(values[~np.isnan(values)])
+    if not len(defined):
+        raise DataError(f"no interval: none of {len(values)} draws of clusters has a value")
     low, high = (
-        _between(known, share * (len(known) - 1)) for share in ((1 - level) / 2, (1 + level) / 2)
+        _between(defined, share * (len(defined) - 1))
+        for share in ((1 - level) / 2, (1 + level) / 2)
     )
-    return Interval(low, high, level, method)
+    undefined = len(values) - len(defined)
+    return Interval(low, high, level, method, len(values), clusters, undefined)
 
 
 def _between(ordered: np.ndarray, place: float) -> float:
@@ -114,7 +158,7 @@ def _between(ordered: np.ndarray, place: float) -> float:
 
 
 class Scored(Protocol):
-    """A result with a value and the value that chance gives."""
+    """A result with a value and the value expected by chance."""
 
     @property
     def value(self) -> float:
@@ -122,12 +166,12 @@ class Scored(Protocol):
 
     @property
     def chance(self) -> float:
-        """Its expectation for a random neighbour or order."""
+        """The value expected for random neighbours or a random order."""
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Results with shuffled labels.
+    """Results with permuted labels.
 
     Attributes
     ----------
@@ -135,7 +179,7 @@ class Shuffled:
     mean, standard_error : float
         Of the values; the error is that of the mean.
     chance : float
-        Mean of what a random choice would give in the same shuffles.
+        Mean of the chances of the same permutations.
     """
 
     values: np.ndarray
@@ -144,7 +188,7 @@ class Shuffled:
     chance: float
 
 
-def deals(
+def permuted_labels(
     profiles: Profiles,
     column: str,
     *,
@@ -153,7 +197,7 @@ def deals(
     times: int,
     seed: int = 0,
 ) -> Iterator[Profiles]:
-    """Profiles with labels dealt out anew among units, such as mechanisms among compounds.
+    """Profiles with permuted labels, such as mechanisms permuted among compounds.
 
     Doses of one compound keep a common mechanism, so that the task stays the same.
 
@@ -161,11 +205,18 @@ def deals(
     ----------
     profiles : Profiles
     column : str
-        The label to shuffle; rows where it is blank keep the blank.
+        The label to permute; rows where it is blank keep the blank.
     unit : str or None
-        Column of what has one label; None: each row has its own.
+        Column whose values have one label each; None: each row has its own.
     controls : ndarray of bool, (n,), or None
         Negative controls; they keep their label.
+    times : int
+        Number of permutations.
+    seed : int
+
+    Yields
+    ------
+    Profiles
 
     Raises
     ------
@@ -174,23 +225,23 @@ def deals(
     """
     labels = profiles.values(column)
     units = profiles.values(unit) if unit else np.arange(len(profiles))
-    dealt = ~blank(labels)
+    permuted = ~blank(labels)
     if controls is not None:
-        dealt &= ~require_mask(controls, len(profiles), "controls")
-    rows = np.flatnonzero(dealt)
+        permuted &= ~require_mask(controls, len(profiles), "controls")
+    rows = np.flatnonzero(permuted)
     label_of: dict[object, object] = {}
     for row in rows:
         if label_of.setdefault(units[row], labels[row]) != labels[row]:
             raise DataError(
                 f"{unit} {units[row]} has two values of {column}: {label_of[units[row]]} and "
-                f"{labels[row]}; shuffle by a unit that has one"
+                f"{labels[row]}; permute by a unit that has one"
             )
     names, pool = list(label_of), np.array(list(label_of.values()), dtype=object)
     rng = np.random.default_rng(seed)
     for _ in range(times):
-        deal = dict(zip(names, rng.permutation(pool), strict=True))
+        new_label = dict(zip(names, rng.permutation(pool), strict=True))
         new = labels.copy()
-        new[rows] = [deal[units[row]] for row in rows]
+        new[rows] = [new_label[units[row]] for row in rows]
         yield profiles.with_column(column, new)
 
 
@@ -204,23 +255,25 @@ def shuffled(
     times: int = 20,
     seed: int = 0,
 ) -> Shuffled:
-    """Evaluate again with labels dealt out anew; see :func:`deals`.
+    """Evaluate profiles with permuted labels; see :func:`permuted_labels`.
 
     Parameters
     ----------
     evaluate : callable
         From profiles to a result with ``value`` and ``chance``.
     profiles, column, unit, controls, times, seed
-        As for :func:`deals`.
+        As for :func:`permuted_labels`.
 
     Raises
     ------
     DataError
-        As for :func:`deals`.
+        As for :func:`permuted_labels`.
     """
     results = [
-        evaluate(dealt)
-        for dealt in deals(profiles, column, unit=unit, controls=controls, times=times, seed=seed)
+        evaluate(permuted)
+        for permuted in permuted_labels(
+            profiles, column, unit=unit, controls=controls, times=times, seed=seed
+        )
     ]
     values = np.array([result.value for result in results])
     return Shuffled(

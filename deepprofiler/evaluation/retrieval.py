@@ -1,4 +1,7 @@
-"""Mean average precision: how high profiles of the same label rank among the others."""
+"""Mean average precision: how high profiles of the same label rank among the others.
+
+Average precision is exact with ties, and is tested against a null of random rankings.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import comb
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode, Reason, require_positive
 from deepprofiler.evaluation.resampling import Interval, bootstrap, clopper_pearson
 from deepprofiler.evaluation.similarity import (
     Metric,
@@ -27,117 +30,45 @@ from deepprofiler.evaluation.similarity import (
 from deepprofiler.profiling.profile_files import require_mask
 from deepprofiler.profiling.profiles import Profiles
 
+Negatives = Literal["others", "controls", "both"]
+_NEGATIVES = {
+    "others": "profiles of other labels",
+    "controls": "negative controls",
+    "both": "profiles of other labels and negative controls",
+}
+
 EXACT = 20_000
-"""Up to so many ways to place the positives, all of them are enumerated."""
+"""Where there are at most so many ways to place the positives, all of them are enumerated."""
 
 _CHUNK = 4_000_000
-
-
-def random_average_precisions(
-    positives: int, candidates: int, times: int, rng: np.random.Generator
-) -> tuple[np.ndarray, bool]:
-    """Average precisions of random orders: of all, if they are few, else of ``times`` draws.
-
-    Returns
-    -------
-    values : ndarray
-    exact : bool
-        Whether these are all orders, each place of the positives once.
-    """
-    places = np.arange(1, positives + 1)
-    if comb(candidates, positives) <= EXACT:
-        ranks = np.array(list(combinations(range(1, candidates + 1), positives)))
-        return (places / ranks).mean(axis=1), True
-    values = np.empty(times)
-    step = max(1, _CHUNK // candidates)
-    for start in range(0, times, step):
-        keys = rng.random((min(step, times - start), candidates))
-        ranks = np.sort(np.argpartition(keys, positives - 1, axis=1)[:, :positives], axis=1) + 1
-        values[start : start + step] = (places / ranks).mean(axis=1)
-    return values, False
-
-
-class RandomOrders:
-    """Tests means of average precisions against candidates in random order.
-
-    Queries with equally many positives and candidates are taken to share one random order, as
-    copairs does: those of one label see each other, and independent orders would be too sure.
-    Queries that differ in these numbers have orders of their own.
-
-    Parameters
-    ----------
-    times : int
-        Random orders, where there are too many to go through all.
-    seed : int
-    """
-
-    def __init__(self, times: int, seed: int) -> None:
-        self.times = times
-        self._rng = np.random.default_rng(seed)
-        self._known: dict[tuple[int, int], tuple[np.ndarray, bool]] = {}
-
-    def p_value(
-        self, mean: float, positives: np.ndarray, candidates: np.ndarray
-    ) -> tuple[float, bool]:
-        """Chance that random orders reach a mean, and whether it is exact.
-
-        Parameters
-        ----------
-        mean : float
-            Mean average precision of n queries.
-        positives, candidates : ndarray of int, (n,)
-            Of each query.
-        """
-        kinds, counts = np.unique(
-            np.stack([positives, candidates], axis=1), axis=0, return_counts=True
-        )
-        nulls = [self._null(int(hits), int(total)) for hits, total in kinds]
-        reached = mean - 1e-9  # What is equal but for rounding counts as reached.
-        if len(nulls) == 1 and nulls[0][1]:
-            return float((nulls[0][0] >= reached).mean()), True
-        means = np.zeros(self.times)
-        for (values, exact), count in zip(nulls, counts, strict=True):
-            drawn = self._rng.choice(values, self.times) if exact else values
-            means += drawn * (count / counts.sum())
-        return float(((means >= reached).sum() + 1) / (self.times + 1)), False
-
-    def _null(self, positives: int, candidates: int) -> tuple[np.ndarray, bool]:
-        key = positives, candidates
-        if key not in self._known:
-            self._known[key] = random_average_precisions(*key, self.times, self._rng)
-        return self._known[key]
-
-
-Negatives = Literal["others", "controls", "both"]
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePrecision(Measure):
-    """Result of a retrieval.
-
-    Its value is the mean average precision of the n queries, ties by expectation; chance is that of
-    candidates in random order.
+    """Mean average precision of n queries, ties by expectation; chance is that of random rankings.
 
     Attributes
     ----------
     chance : float
     by_compound : Interval
-        Bootstrap over labels, or what was given as cluster, of the fixed outcomes.
-    negatives : str
-        What the positives were ranked against: ``others``, ``controls`` or ``both``.
+        Bootstrap over labels, or the given clusters, of the fixed outcomes.
+    negatives : {"others", "controls", "both"}
+        What the positives were ranked against.
     queries : DataFrame
         One row per query that counts: ``row``, ``label``, ``positives``, ``candidates``,
-        ``average_precision``, ``chance``, ``normalized``: (average precision - chance) /
-        (1 - chance), ``cluster``.
+        ``average_precision``, ``chance``, ``normalized`` ((average precision - chance) /
+        (1 - chance)), ``cluster``.
     left_out : DataFrame
-        Queries that do not count: ``row``, ``label``, ``reason``.
+        Queries that do not count: ``row``, ``label``, ``reason`` (a
+        :class:`~deepprofiler.evaluation.measure.Reason`).
     permutations, seed : int
-        Of the random orders that p-values come from; the seed is that of the bootstrap as well.
+        Of the random rankings of p-values; the seed is that of the bootstrap as well.
     """
 
     chance: float
     by_compound: Interval
-    negatives: str
+    negatives: Negatives
     queries: pd.DataFrame
     left_out: pd.DataFrame
     permutations: int
@@ -145,15 +76,15 @@ class AveragePrecision(Measure):
 
     @cached_property
     def labels(self) -> pd.DataFrame:
-        """Means of the queries of each label, tested against candidates in random order.
+        """Means of the queries of each label, tested against random rankings.
 
         Columns ``label``, ``queries``, ``average_precision``, ``normalized``, ``p_value`` of the
-        mean, ``exact`` (whether all orders were gone through) and ``corrected_p_value``
+        mean, ``exact`` (whether all rankings were enumerated) and ``corrected_p_value``
         (Benjamini–Hochberg over the labels).
         """
         from scipy.stats import false_discovery_control
 
-        orders = RandomOrders(self.permutations, self.seed)
+        null = RandomRankings(self.permutations, self.seed)
         groups = self.queries.groupby("label", sort=True)
         means = groups.agg(
             queries=("row", "size"),
@@ -161,7 +92,7 @@ class AveragePrecision(Measure):
             normalized=("normalized", "mean"),
         )
         tested = [
-            orders.p_value(
+            null.p_value(
                 group["average_precision"].mean(),
                 group["positives"].to_numpy(),
                 group["candidates"].to_numpy(),
@@ -175,7 +106,7 @@ class AveragePrecision(Measure):
 
     @property
     def normalized(self) -> Measure:
-        """Mean normalized average precision: 0 is a random order, 1 a perfect one."""
+        """Mean normalized average precision: 0 for a random ranking, 1 for a perfect one."""
         values = self.queries["normalized"].to_numpy(float)
         return Measure(
             name=f"{self.name}, normalized",
@@ -193,23 +124,222 @@ class AveragePrecision(Measure):
     @property
     def retrieved(self) -> Measure:
         """Share of labels whose corrected p-value is below 0.05."""
-        found = (self.labels["corrected_p_value"] < 0.05).to_numpy(float)
+        below = (self.labels["corrected_p_value"] < _SIGNIFICANT).to_numpy(float)
         return Measure(
-            name=f"{self.name}, share with corrected p < 0.05",
-            value=float(found.mean()),
-            n=len(found),
+            name=f"{self.name}, share with corrected p < {_SIGNIFICANT}",
+            value=float(below.mean()),
+            n=len(below),
             total=len({*self.labels["label"], *self.left_out["label"]} - {""}),
             unit="labels",
             chance=None,
-            exact=clopper_pearson(found.sum(), len(found)),
+            exact=clopper_pearson(below.sum(), len(below)),
             by_compound=None,
             metric=self.metric,
             null=self.null,
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Which candidates of a query are ranked, and which of them are positives.
+
+    Attributes
+    ----------
+    label : str
+        Column that makes a candidate a positive, such as the treatment. Rows where it is blank
+        take no part.
+    differ : sequence of str
+        Columns in which query and candidate must differ, such as the plate.
+    negatives : {"others", "controls", "both"}
+        What positives are ranked against: treated profiles of other labels, negative controls, or
+        both. The result depends strongly on it.
+    metric : {"cosine", "correlation", "euclidean"}
+    name : str
+        Of the result.
+    cluster : str or None
+        Column that the bootstrap draws by, such as the compound; None: the label.
+
+    Raises
+    ------
+    ValueError
+        ``negatives`` is none of these.
+    """
+
+    label: str
+    differ: Sequence[str] = ()
+    negatives: Negatives = "others"
+    metric: Metric = "cosine"
+    name: str = "mAP"
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.negatives not in _NEGATIVES:
+            raise ValueError(f"negatives={self.negatives!r}; choose others, controls or both")
+
+
+def mean_average_precision(
+    profiles: Profiles,
+    ranking: Ranking,
+    *,
+    controls: np.ndarray | None,
+    queries: np.ndarray | None = None,
+    candidates: np.ndarray | None = None,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> AveragePrecision:
+    """Mean over queries of the average precision of candidates with the query's label.
+
+    Parameters
+    ----------
+    profiles : Profiles
+    ranking : Ranking
+    controls : ndarray of bool, (n,), or None
+        Negative controls: never queries, never positives.
+    queries, candidates : ndarray of bool, (n,), optional
+        Rows that may be queries, and rows that may be ranked. None: all.
+    permutations : int
+        Random rankings for p-values, where there are too many to enumerate; see
+        :class:`RandomRankings`.
+    seed : int
+        Of the bootstrap and of the random rankings.
+
+    Raises
+    ------
+    DataError
+        A column is missing, a value is not finite, a vector is zero under cosine, or no query has
+        both a positive and a negative.
+    """
+    require_positive("permutations", permutations)
+    pool = _Pool.of(profiles, ranking, controls, queries, candidates)
+    table, left_out = _rank(profiles, ranking, pool)
+    if not len(table):
+        raise DataError(
+            f"mean average precision is undefined: none of {len(pool.queries)} queries has both a "
+            f"candidate of the same {ranking.label} and a negative ({ranking.negatives})"
+        )
+    table["normalized"] = (table["average_precision"] - table["chance"]) / (1 - table["chance"])
+    table["cluster"] = profiles.values(ranking.cluster or ranking.label)[table["row"]]
+    total = len(pool.queries) + len(pool.unlabelled)
+    precisions = table["average_precision"].to_numpy()
+    return AveragePrecision(
+        name=ranking.name,
+        value=float(precisions.mean()),
+        n=len(table),
+        total=total,
+        unit="profiles",
+        chance=float(table["chance"].mean()),
+        exact=None,
+        by_compound=bootstrap(precisions, table["cluster"].to_numpy(), seed=seed),
+        metric=ranking.metric,
+        null=f"negatives: {_NEGATIVES[ranking.negatives]}; null: candidates in random order, all "
+        f"orders where these are at most {EXACT:,}, else {permutations:,} draws",
+        negatives=ranking.negatives,
+        queries=table,
+        left_out=left_out,
+        notes=_notes(ranking, left_out, total),
+        permutations=permutations,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Labels of n profiles, and the rows that are queries, candidates and negatives.
+
+    ``codes`` (n,) are positions in ``labels`` (K,). ``queries``, ``unlabelled`` (rows that would
+    be queries if they had a label) and ``candidates`` are row numbers; ``positive`` and
+    ``negative`` (n,) are the rows that may be one.
+    """
+
+    codes: np.ndarray
+    labels: np.ndarray
+    queries: np.ndarray
+    unlabelled: np.ndarray
+    candidates: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        profiles: Profiles,
+        ranking: Ranking,
+        controls: np.ndarray | None,
+        queries: np.ndarray | None,
+        candidates: np.ndarray | None,
+    ) -> _Pool:
+        codes, labels = codes_of(profiles, ranking.label)
+        is_control = np.ones(len(profiles), bool)
+        is_control[treated(profiles, controls)] = False
+        labelled = ~is_control & ~blank(labels)[codes]
+        may_query = _mask(queries, len(profiles))
+        ranked = labelled if ranking.negatives == "others" else labelled | is_control
+        only_controls = ranking.negatives == "controls"
+        return cls(
+            codes,
+            labels,
+            queries=np.flatnonzero(labelled & may_query),
+            unlabelled=np.flatnonzero(may_query & ~labelled & ~is_control),
+            candidates=np.flatnonzero(ranked & _mask(candidates, len(profiles))),
+            positive=labelled,
+            negative=is_control if only_controls else np.ones(len(profiles), bool),
+        )
+
+
+def _rank(profiles: Profiles, ranking: Ranking, pool: _Pool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Average precision and chance of each query; and the queries that are left out."""
+    keys = [codes_of(profiles, column)[0] for column in ranking.differ]
+    similarity = Similarity(profiles, np.union1d(pool.queries, pool.candidates), ranking.metric)
+    rows: list[tuple[int, object, int, int, float, float]] = []
+    left_out = [(int(row), "", Reason.NO_LABEL) for row in pool.unlabelled]
+    chances: dict[tuple[int, int], float] = {}
+    for block, allowed in allowed_blocks(pool.queries, pool.candidates, keys):
+        same = pool.codes[block][:, None] == pool.codes[pool.candidates][None]
+        same &= pool.positive[pool.candidates]
+        scores = similarity.block(block, pool.candidates)
+        positive = allowed & same
+        entered = positive | (allowed & ~same & pool.negative[pool.candidates])
+        for query, row in enumerate(block):
+            label = pool.labels[pool.codes[row]]
+            counts = int(positive[query].sum()), int(entered[query].sum())
+            if counts[0] in (0, counts[1]):
+                left_out.append(
+                    (row, label, Reason.NO_NEGATIVE if counts[0] else Reason.NO_PARTNER)
+                )
+                continue
+            hits = positive[query][entered[query]]
+            precision = average_precision(scores[query][entered[query]], hits)
+            if counts not in chances:
+                chances[counts] = average_precision(np.zeros(counts[1]), hits)
+            rows.append((row, label, *counts, precision, chances[counts]))
+    columns = ["row", "label", "positives", "candidates", "average_precision", "chance"]
+    return (
+        pd.DataFrame(rows, columns=columns),
+        pd.DataFrame(left_out, columns=["row", "label", "reason"]),
+    )
+
+
+def _notes(ranking: Ranking, left_out: pd.DataFrame, total: int) -> tuple[Note, ...]:
+    notes = [Note(NoteCode.NEGATIVES, {"negatives": ranking.negatives})]
+    for reason, group in left_out.groupby("reason", sort=True):
+        values = {
+            "reason": Reason(str(reason)),
+            "label": spoken(ranking.label),
+            "count": len(group),
+            "total": total,
+            "unit": "queries",
+            "names": tuple(str(name) for name in group["label"].unique() if name),
+        }
+        notes.append(Note(NoteCode.LEFT_OUT, values))
+    return tuple(notes)
+
+
+def _mask(rows: np.ndarray | None, n: int) -> np.ndarray:
+    return np.ones(n, bool) if rows is None else require_mask(rows, n, "queries or candidates")
+
+
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Average precision of one ranking, expected over the orders of tied candidates.
+    """Average precision of one ranking, as expected over all orders of tied candidates.
 
     McSherry and Najork 2008. With one positive tied with 16 others: 0.202.
 
@@ -233,132 +363,84 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((expected / np.arange(1, len(scores) + 1)).sum() / positive.sum())
 
 
-def mean_average_precision(
-    profiles: Profiles,
-    *,
-    label: str,
-    controls: np.ndarray | None,
-    differ: Sequence[str] = (),
-    negatives: Negatives = "others",
-    queries: np.ndarray | None = None,
-    candidates: np.ndarray | None = None,
-    metric: Metric = "cosine",
-    name: str = "mAP",
-    cluster: str | None = None,
-    permutations: int = 10_000,
-    seed: int = 0,
-) -> AveragePrecision:
-    """Mean over queries of the average precision of candidates with the query's label.
+def random_average_precisions(
+    positives: int, candidates: int, times: int, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
+    """Average precisions of random rankings.
 
     Parameters
     ----------
-    profiles : Profiles
-    label : str
-        Column that makes a candidate a positive, such as the treatment. Rows where it is blank
-        take no part.
-    controls : ndarray of bool, (n,), or None
-        Negative controls: never queries, never positives.
-    differ : sequence of str
-        Columns in which query and candidate must differ, such as the plate.
-    negatives : {"others", "controls", "both"}
-        What positives are ranked against: treated profiles of other labels, negative controls, or
-        both. The result depends on it much.
-    queries, candidates : ndarray of bool, (n,), optional
-        Rows that may be queries, and rows that may be ranked. None: all.
-    metric : {"cosine", "correlation", "euclidean"}
-    name : str
-        Of the result.
-    cluster : str, optional
-        Column that the bootstrap draws by, such as the compound; else the label.
-    permutations : int
-        Random orders for p-values, where there are too many to go through all; see
-        :class:`~deepprofiler.evaluation.retrieval.RandomOrders`.
-    seed : int
-        Of the bootstrap and of the random orders.
+    positives, candidates : int
+        At least one positive, and at most as many as candidates.
+    times : int
+        Number of draws, where there are more than ``EXACT`` ways to place the positives.
+    rng : Generator
 
-    Raises
-    ------
-    DataError
-        A column is missing, a value is not finite, a vector is zero under cosine, or no query has
-        both a positive and a negative.
+    Returns
+    -------
+    values : ndarray
+    exact : bool
+        Whether all ways to place the positives were enumerated, each once.
     """
-    if negatives not in ("others", "controls", "both"):
-        raise ValueError(f"negatives={negatives!r}; choose others, controls or both")
-    if permutations < 1:
-        raise ValueError(f"permutations={permutations}; p-values need at least one")
-    codes, labels = codes_of(profiles, label)
-    keys = [codes_of(profiles, column)[0] for column in differ]
-    labelled = np.zeros(len(profiles), bool)
-    labelled[treated(profiles, controls)] = True
-    is_control = ~labelled
-    labelled &= ~blank(labels)[codes]
-    may_ask = _mask(queries, len(profiles))
-    asked = np.flatnonzero(labelled & may_ask)
-    unlabelled = np.flatnonzero(may_ask & ~labelled & ~is_control)
-    ranked = labelled | is_control if negatives != "others" else labelled
-    ranked = np.flatnonzero(ranked & _mask(candidates, len(profiles)))
-    similarity = Similarity(profiles, np.union1d(asked, ranked), metric)
-    negative = is_control if negatives == "controls" else np.ones(len(profiles), bool)
+    places = np.arange(1, positives + 1)
+    if comb(candidates, positives) <= EXACT:
+        ranks = np.array(list(combinations(range(1, candidates + 1), positives)))
+        return (places / ranks).mean(axis=1), True
+    values = np.empty(times)
+    step = max(1, _CHUNK // candidates)
+    for start in range(0, times, step):
+        keys = rng.random((min(step, times - start), candidates))
+        ranks = np.sort(np.argpartition(keys, positives - 1, axis=1)[:, :positives], axis=1) + 1
+        values[start : start + step] = (places / ranks).mean(axis=1)
+    return values, False
 
-    found: list[tuple[Any, ...]] = []
-    left_out = [(row, "", f"no {spoken(label)}") for row in unlabelled]
-    chances: dict[tuple[int, int], float] = {}
-    for block, allowed in allowed_blocks(asked, ranked, keys):
-        same = (codes[block][:, None] == codes[ranked][None]) & labelled[ranked]
-        scores = similarity.block(block, ranked)
-        positive = allowed & same
-        entered = positive | (allowed & ~same & negative[ranked])
-        for query, row in enumerate(block):
-            mine, total = int(positive[query].sum()), int(entered[query].sum())
-            if not mine or mine == total:
-                missing = "negative" if mine else "allowed partner"
-                left_out.append((row, labels[codes[row]], f"no {missing}"))
-                continue
-            of = positive[query][entered[query]]
-            precision = average_precision(scores[query][entered[query]], of)
-            if (mine, total) not in chances:
-                chances[mine, total] = average_precision(np.zeros(total), of)
-            chance = chances[mine, total]
-            found.append((row, labels[codes[row]], mine, total, precision, chance))
-    if not found:
-        raise DataError(
-            f"mean average precision is undefined: none of {len(asked)} queries has both a "
-            f"candidate of the same {label} and a negative ({negatives})"
+
+class RandomRankings:
+    """Null distribution of mean average precision: candidates in random order.
+
+    As in copairs, queries with the same numbers of positives and candidates share one random
+    ranking: queries of one label are each other's positives, and with independent rankings p-values
+    would be too small. Queries with other numbers have rankings of their own.
+
+    Parameters
+    ----------
+    times : int
+        Random rankings, where there are too many to enumerate.
+    seed : int
+    """
+
+    def __init__(self, times: int, seed: int) -> None:
+        self.times = times
+        self._rng = np.random.default_rng(seed)
+        self._nulls: dict[tuple[int, int], tuple[np.ndarray, bool]] = {}
+
+    def p_value(
+        self, mean: float, positives: np.ndarray, candidates: np.ndarray
+    ) -> tuple[float, bool]:
+        """Probability that random rankings reach a mean, and whether it is exact.
+
+        Parameters
+        ----------
+        mean : float
+            Mean average precision of n queries.
+        positives, candidates : ndarray of int, (n,)
+            Of each query.
+        """
+        pairs, counts = np.unique(
+            np.stack([positives, candidates], axis=1), axis=0, return_counts=True
         )
-    columns = ["row", "label", "positives", "candidates", "average_precision", "chance"]
-    table = pd.DataFrame(found, columns=columns)
-    table["normalized"] = (table["average_precision"] - table["chance"]) / (1 - table["chance"])
-    table["cluster"] = profiles.values(cluster or label)[table["row"]]
-    dropped = pd.DataFrame(left_out, columns=["row", "label", "reason"])
-    meaning = {"others": "profiles of other labels", "controls": "negative controls"}
-    against = meaning.get(negatives, "profiles of other labels and negative controls")
-    notes = [f"negatives: {against}"]
-    every = len(asked) + len(unlabelled)
-    for reason, group in dropped.groupby("reason", sort=True):
-        names = [name for name in group["label"].unique() if name][:5]
-        which = f": {', '.join(map(str, names))}" if names else ""
-        notes.append(f"{len(group)} of {every} queries have {reason}, left out{which}")
-    precisions = table["average_precision"].to_numpy()
-    return AveragePrecision(
-        name=name,
-        value=float(precisions.mean()),
-        n=len(table),
-        total=every,
-        unit="profiles",
-        chance=float(table["chance"].mean()),
-        exact=None,
-        by_compound=bootstrap(precisions, table["cluster"].to_numpy(), seed=seed),
-        metric=metric,
-        null=f"negatives: {against}; null: candidates in random order, all orders where these are "
-        f"at most {EXACT:,}, else {permutations:,} draws",
-        negatives=negatives,
-        queries=table,
-        left_out=dropped,
-        notes=tuple(notes),
-        permutations=permutations,
-        seed=seed,
-    )
+        nulls = [self._null(int(hits), int(total)) for hits, total in pairs]
+        reached = mean - 1e-9  # Equal up to rounding counts as reached.
+        if len(nulls) == 1 and nulls[0][1]:
+            return float((nulls[0][0] >= reached).mean()), True
+        means = np.zeros(self.times)
+        for (values, exact), count in zip(nulls, counts, strict=True):
+            drawn = self._rng.choice(values, self.times) if exact else values
+            means += drawn * (count / counts.sum())
+        return float(((means >= reached).sum() + 1) / (self.times + 1)), False
 
-
-def _mask(rows: np.ndarray | None, n: int) -> np.ndarray:
-    return np.ones(n, bool) if rows is None else require_mask(rows, n, "queries or candidates")
+    def _null(self, positives: int, candidates: int) -> tuple[np.ndarray, bool]:
+        key = positives, candidates
+        if key not in self._nulls:
+            self._nulls[key] = random_average_precisions(*key, self.times, self._rng)
+        return self._nulls[key]

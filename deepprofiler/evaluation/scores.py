@@ -1,8 +1,8 @@
-"""Score profiles and their baselines under one protocol, by what the index knows."""
+"""Scores of a method: every evaluation that a screen allows, and the tables of their results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,144 +11,169 @@ import pandas as pd
 from deepprofiler.columns import COUNT
 from deepprofiler.errors import DataError
 from deepprofiler.evaluation.accuracy import Accuracy
-from deepprofiler.evaluation.evaluations import Evaluation, all_evaluations, choose
-from deepprofiler.evaluation.measure import Measure
+from deepprofiler.evaluation.evaluations import Evaluation, applicable_evaluations
+from deepprofiler.evaluation.measure import Measure, Note, NoteCode
 from deepprofiler.evaluation.resampling import Interval, percentiles
 from deepprofiler.evaluation.retrieval import AveragePrecision
 from deepprofiler.evaluation.screen import Screen
-from deepprofiler.evaluation.similarity import nearest_profiles
-from deepprofiler.files import replacing
 from deepprofiler.profiling.averages import cell_count_profiles
-from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.project import Project
 
-# The accuracies that reports begin with; what else is computed stands beside them.
-_MAIN = ("NSC", "NSCB", "gene accuracy", "replicate accuracy")
-SHUFFLES = 20
+PERMUTATIONS = 20
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """Why an evaluation has no value.
+
+    Attributes
+    ----------
+    title : str
+        Of the evaluation.
+    missing : str
+        Role that the screen lacks, or ``batch`` where it has fewer than two batches; empty where
+        there is an error.
+    error : DataError or None
+        What the computation raised.
+    """
+
+    title: str
+    missing: str = ""
+    error: DataError | None = None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The results of one method.
+    """Results of one method, by evaluation.
+
+    Keys are those of :func:`~deepprofiler.evaluation.evaluations.choose`: registered names, with
+    parameters where an evaluation is listed twice.
 
     Attributes
     ----------
-    name, about : str
-        As it stands in a sentence, and one line on what it is.
-    results : dict
-        NSC, NSCB, gene and replicate accuracy by name, as far as they were computed.
-    measures : dict
-        All other results by name.
+    name, description : str
+        Name of the method within a sentence, and one line about it.
+    main : dict
+        The accuracies of main evaluations, such as ``nsc``.
+    others : dict
+        The measures of all other evaluations.
     undefined : dict
-        Name of an evaluation to the reason why it has no value.
+        Evaluations without a value, and why.
     """
 
     name: str
-    about: str
-    results: dict[str, Accuracy] = field(default_factory=dict)
-    measures: dict[str, Measure] = field(default_factory=dict)
-    undefined: dict[str, str] = field(default_factory=dict)
+    description: str
+    main: dict[str, Accuracy] = field(default_factory=dict)
+    others: dict[str, tuple[Measure, ...]] = field(default_factory=dict)
+    undefined: dict[str, Undefined] = field(default_factory=dict)
 
     @property
-    def all(self) -> list[Measure]:
-        """Every result."""
-        return [*self.results.values(), *self.measures.values()]
+    def measures(self) -> list[Measure]:
+        """Every measure; those of main evaluations come first."""
+        return [*self.main.values(), *(one for group in self.others.values() for one in group)]
 
-    def add(self, measure: Measure) -> None:
-        """Take one more result."""
-        if isinstance(measure, Accuracy) and measure.name in _MAIN:
-            self.results[measure.name] = measure
+    def of(self, key: str) -> tuple[Measure, ...]:
+        """Measures of one evaluation; none where it is undefined."""
+        return (self.main[key],) if key in self.main else self.others.get(key, ())
+
+    def add(self, key: str, evaluation: Evaluation, measures: Sequence[Measure]) -> None:
+        """Add the measures of an evaluation."""
+        if evaluation.main and len(measures) == 1 and isinstance(measures[0], Accuracy):
+            self.main[key] = measures[0]
         else:
-            self.measures[measure.name] = measure
+            self.others[key] = tuple(measures)
 
 
-def score(project: Project, wells: Profiles, *, name: str, about: str) -> Scores:
-    """Evaluate profiles as the project's config says.
+def score(
+    screen: Screen,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    *,
+    name: str,
+    description: str = "",
+) -> Scores:
+    """Evaluate a screen.
 
     Parameters
     ----------
-    project : Project
-        Its ``analyze.evaluate`` names evaluations; by default all that the index allows.
-    wells : Profiles
-        Normalized profiles of wells, controls too; wells with too few cells take no part.
-    name, about : str
+    screen : Screen
+    evaluations : mapping, optional
+        Key to evaluation; by default all that the screen allows.
+    name, description : str
         See :class:`Scores`.
-
-    Raises
-    ------
-    ConfigError
-        An evaluation or a parameter does not exist, or a value cannot be used.
     """
-    scores = Scores(name, about)
-    screen = Screen.of(project, wells)
-    for evaluation in chosen_evaluations(project, screen):
-        why = evaluation.missing(screen)
-        if not why:
-            try:
-                for measure in evaluation.compute(screen):
-                    scores.add(measure)
-            except DataError as error:
-                why = str(error)
-        if why:
-            scores.undefined[evaluation.title] = why
+    scores = Scores(name, description)
+    if evaluations is None:
+        evaluations = applicable_evaluations(screen)
+    for key, evaluation in evaluations.items():
+        if missing := evaluation.missing(screen):
+            scores.undefined[key] = Undefined(evaluation.title, missing=missing)
+            continue
+        try:
+            scores.add(key, evaluation, evaluation.measures(screen))
+        except DataError as error:
+            scores.undefined[key] = Undefined(evaluation.title, error=error)
     return scores
 
 
-def shuffled_scores(project: Project, wells: Profiles) -> Scores:
-    """Evaluate profiles whose labels are dealt out anew: what labels without meaning reach.
+def shuffled_scores(screen: Screen, evaluations: Mapping[str, Evaluation] | None = None) -> Scores:
+    """Evaluate a screen with permuted labels: the values that labels without meaning reach.
 
-    Mechanisms are dealt among compounds, genes among treatments, treatments among wells. Values are
-    means of the shuffles, and intervals hold 95 % of these. Parameters as for :func:`score`.
+    See :meth:`~deepprofiler.evaluation.screen.Screen.permuted`. Values are means over the
+    permutations, and intervals hold 95 % of them.
+
+    Parameters
+    ----------
+    screen, evaluations
+        As for :func:`score`.
     """
     scores = Scores(
         "shuffled labels",
-        f"the same profiles, their labels dealt out anew; mean of {SHUFFLES} shuffles",
+        f"the same profiles with permuted labels; mean of {PERMUTATIONS} permutations",
     )
-    screen = Screen.of(project, wells)
+    if evaluations is None:
+        evaluations = applicable_evaluations(screen)
     for role in ("mechanism", "gene", "treatment"):
-        chosen = [
-            one
-            for one in chosen_evaluations(project, screen)
-            if one.shuffles == role and not one.missing(screen)
-        ]
-        try:
-            dealt = list(screen.deals(role, SHUFFLES)) if chosen else []
-        except DataError as error:
-            scores.undefined.update({one.title: str(error) for one in chosen})
+        permutable = {
+            key: evaluation
+            for key, evaluation in evaluations.items()
+            if evaluation.shuffles == role and not evaluation.missing(screen)
+        }
+        if not permutable:
             continue
-        for evaluation in chosen:
+        try:
+            screens = list(screen.permuted(role, PERMUTATIONS))
+        except DataError as error:
+            for key, evaluation in permutable.items():
+                scores.undefined[key] = Undefined(evaluation.title, error=error)
+            continue
+        for key, evaluation in permutable.items():
             try:
-                for measures in zip(*map(evaluation.compute, dealt), strict=True):
-                    scores.add(_mean(measures, role))
+                results = zip(*map(evaluation.measures, screens), strict=True)
+                scores.add(key, evaluation, [_mean(measures, role) for measures in results])
             except DataError as error:
-                scores.undefined[evaluation.title] = str(error)
+                scores.undefined[key] = Undefined(evaluation.title, error=error)
     return scores
 
 
-def count_scores(project: Project, wells: Profiles) -> Scores:
-    """Score the number of cells alone."""
+def count_scores(screen: Screen, evaluations: Mapping[str, Evaluation] | None = None) -> Scores:
+    """Evaluate the number of cells of each well alone.
+
+    Parameters
+    ----------
+    screen, evaluations
+        As for :func:`score`; the features of the screen are not used.
+    """
     return score(
-        project,
-        cell_count_profiles(wells, count=COUNT),
+        screen.with_wells(cell_count_profiles(screen.wells, count=COUNT)),
+        evaluations,
         name="the cell count",
-        about="one number a well: how many cells it has",
+        description="one number per well: its number of cells",
     )
 
 
-def chosen_evaluations(project: Project, screen: Screen) -> list[Evaluation]:
-    """Evaluations that were asked for, or those that the roles allow."""
-    asked = project.config.analyze.evaluate
-    if asked is not None:
-        return choose(asked)
-    if not len(screen.wells):
-        return []
-    return [one for one in all_evaluations() if not one.missing(screen)]
-
-
 def _mean(measures: Sequence[Measure], role: str) -> Measure:
-    """Mean of a measure over shuffles of a role's labels."""
+    """Mean of a measure over permutations of a role's labels."""
     values = np.array([measure.value for measure in measures])
-    interval = percentiles(values, f"range of {len(values)} shuffles")
+    interval = percentiles(values, method="permutations")
     chances = [measure.chance for measure in measures if measure.chance is not None]
     return replace(
         measures[0],
@@ -157,133 +182,82 @@ def _mean(measures: Sequence[Measure], role: str) -> Measure:
         exact=interval,
         by_compound=interval,
         p_value=None,
-        notes=(f"mean of {len(values)} shuffles of the {role}s",),
+        notes=(Note(NoteCode.PERMUTED, {"count": len(values), "role": role}),),
     )
 
 
-SCORES = (
-    "method",
-    "metric",
-    "value",
-    "n",
-    "unit",
-    "left_out",
-    "low",
-    "high",
-    "low_over_compounds",
-    "high_over_compounds",
-    "chance",
-    "p_value",
-    "similarity",
-    "null",
-)
-_LABEL = ("label", "queries", "average_precision", "normalized", "p_value", "corrected_p_value")
-_VOTES = ("label", "predicted", "units")
-_WRONG = ("unit", "label", "nearest", "nearest_label", "similarity", "right")
-_NEIGHBOURS = ("treatment", "group", "rank", "neighbour", "neighbour_group", "similarity")
-_NEAREST = 5
+# The tables of results, each named like its file.
 
 
-def write_scores(project: Project, methods: Sequence[Scores], screen: Screen) -> None:
-    """Write ``scores.csv`` of all methods, and the matches of the first one.
+def scores_table(methods: Sequence[Scores]) -> pd.DataFrame:
+    """Every measure of every method, as in ``scores.csv``.
 
-    Parameters
-    ----------
-    project : Project
-    methods : sequence of Scores
-    screen : Screen
-        The profiles that the first method is of.
+    Returns
+    -------
+    DataFrame
+        ``method``; ``metric``, the name of the measure; ``value``, ``n``, ``unit``, ``left_out``;
+        ``low`` and ``high`` of the exact interval; ``low_over_compounds`` and
+        ``high_over_compounds`` of the bootstrap; ``chance``, ``p_value``, ``similarity``, ``null``.
     """
-    rows = [_row(method.name, measure) for method in methods for measure in method.all]
-    _write(project, "scores.csv", pd.DataFrame(rows, columns=list(SCORES)))
-    found = methods[0].all
-    accuracies = [one for one in found if isinstance(one, Accuracy)]
-    _write(project, "confusion.csv", _stack({one.name: one.votes for one in accuracies}, _VOTES))
-    # Wells have no names of their own: their wrong matches say nothing that confusions do not.
-    wrong = {one.name: one.wrong for one in accuracies if one.unit != "profiles"}
-    _write(project, "wrong-matches.csv", _stack(wrong, _WRONG))
-    labels = {one.name: one.labels for one in found if isinstance(one, AveragePrecision)}
-    _write(project, "average-precision.csv", _stack(labels, _LABEL))
-    if screen.has("treatment"):
-        _write(project, "neighbours.csv", neighbours(screen))
-    else:
-        project.profiles_path("neighbours.csv").unlink(missing_ok=True)
+    rows = [(method.name, measure) for method in methods for measure in method.measures]
+    columns = {column: [value(measure) for _, measure in rows] for column, value in _SCORES.items()}
+    return pd.DataFrame({"method": [method for method, _ in rows], **columns})
 
 
-def _row(method: str, measure: Measure) -> dict[str, object]:
-    exact, compounds = measure.exact, measure.by_compound
-    return {
-        "method": method,
-        "metric": measure.name,
-        "value": measure.value,
-        "n": measure.n,
-        "unit": measure.unit,
-        "left_out": measure.total - measure.n,
-        "low": _bound(exact, "low"),
-        "high": _bound(exact, "high"),
-        "low_over_compounds": _bound(compounds, "low"),
-        "high_over_compounds": _bound(compounds, "high"),
-        "chance": measure.chance,
-        "p_value": measure.p_value,
-        "similarity": measure.metric,
-        "null": measure.null,
-    }
+_SCORES: dict[str, Callable[[Measure], object]] = {
+    "metric": lambda measure: measure.name,
+    "value": lambda measure: measure.value,
+    "n": lambda measure: measure.n,
+    "unit": lambda measure: measure.unit,
+    "left_out": lambda measure: measure.total - measure.n,
+    "low": lambda measure: _bound(measure.exact, "low"),
+    "high": lambda measure: _bound(measure.exact, "high"),
+    "low_over_compounds": lambda measure: _bound(measure.by_compound, "low"),
+    "high_over_compounds": lambda measure: _bound(measure.by_compound, "high"),
+    "chance": lambda measure: measure.chance,
+    "p_value": lambda measure: measure.p_value,
+    "similarity": lambda measure: measure.metric,
+    "null": lambda measure: measure.null,
+}
 
 
 def _bound(interval: Interval | None, side: str) -> float | None:
     return None if interval is None else float(getattr(interval, side))
 
 
-def _stack(tables: dict[str, pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of several, the metric's name first."""
+def confusion_table(scores: Scores) -> pd.DataFrame:
+    """Units by label and prediction of every accuracy, as in ``confusion.csv``."""
+    votes = {measure.name: measure.votes for measure in _accuracies(scores)}
+    return _stack(votes, ["label", "predicted", "units"])
+
+
+def wrong_matches_table(scores: Scores) -> pd.DataFrame:
+    """Wrong matches of every accuracy, the most similar first, as in ``wrong-matches.csv``."""
+    # Wells have no names of their own: their matches add nothing to the confusions.
+    wrong = {
+        measure.name: measure.wrong for measure in _accuracies(scores) if measure.unit != "profiles"
+    }
+    columns = ["unit", "label", "nearest", "nearest_label", "similarity", "right"]
+    return _stack(wrong, columns)
+
+
+def average_precision_table(scores: Scores) -> pd.DataFrame:
+    """Average precision and p-values of each label, as in ``average-precision.csv``."""
+    labels = {
+        measure.name: measure.labels
+        for measure in scores.measures
+        if isinstance(measure, AveragePrecision)
+    }
+    columns = ["queries", "average_precision", "normalized", "p_value", "corrected_p_value"]
+    return _stack(labels, ["label", *columns])
+
+
+def _accuracies(scores: Scores) -> list[Accuracy]:
+    return [measure for measure in scores.measures if isinstance(measure, Accuracy)]
+
+
+def _stack(tables: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """One table of several, with the name of the measure in a first column ``metric``."""
     parts = [table[list(columns)].assign(metric=name) for name, table in tables.items()]
     empty = pd.DataFrame(columns=["metric", *columns])
     return pd.concat(parts, ignore_index=True)[["metric", *columns]] if parts else empty
-
-
-def neighbours(screen: Screen) -> pd.DataFrame:
-    """Find the five nearest treatments of other compounds of each treatment.
-
-    Parameters
-    ----------
-    screen : Screen
-
-    Returns
-    -------
-    DataFrame
-        Columns ``treatment, group, rank, neighbour, neighbour_group, similarity``; the group is the
-        mechanism, else the gene, else blank. Empty where there is no neighbour.
-    """
-    try:
-        profiles = screen.treatments
-        treatment = screen.column("treatment")
-        roles = [role for role in ("mechanism", "gene") if screen.has(role)]
-        group = screen.column(roles[0]) if roles else treatment
-        group = group if group in profiles.metadata else treatment
-        found = nearest_profiles(
-            profiles,
-            name=treatment,
-            controls=None,
-            differ=[screen.column("compound")],
-            count=_NEAREST,
-            metric=screen.metric,
-            shown=[group],
-        )
-    except DataError:
-        # What is wrong with the profiles is said where they are scored.
-        return pd.DataFrame(columns=list(_NEIGHBOURS))
-    return pd.DataFrame(
-        {
-            "treatment": found[treatment],
-            "group": found[group] if roles else "",
-            "rank": found["rank"],
-            "neighbour": found[f"neighbour_{treatment}"],
-            "neighbour_group": found[f"neighbour_{group}"] if roles else "",
-            "similarity": found["similarity"],
-        }
-    )
-
-
-def _write(project: Project, name: str, table: pd.DataFrame) -> None:
-    with replacing(project.profiles_path(name)) as temporary:
-        table.to_csv(temporary, index=False)

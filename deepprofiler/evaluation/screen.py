@@ -1,95 +1,178 @@
-"""A screen as evaluations see it: wells, treatments, and which of them are negative controls."""
+"""A screen as evaluations see it: normalized wells, negative controls, and treatments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
-from deepprofiler.columns import COUNT, MEMBERS
-from deepprofiler.commands.analyze.aggregate import with_enough_cells
-from deepprofiler.config.schema import Analyze
+from deepprofiler.columns import COUNT, FLAG, MEMBERS
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation.resampling import deals
+from deepprofiler.evaluation.resampling import permuted_labels
 from deepprofiler.evaluation.similarity import Metric, blank
-from deepprofiler.profiling.averages import group_means, group_medians
+from deepprofiler.profiling.averages import (
+    Statistic,
+    Weight,
+    group_means,
+    group_medians,
+    with_enough_cells,
+)
 from deepprofiler.profiling.profiles import Profiles
-from deepprofiler.project import Project
-from deepprofiler.project.index import Index
 
-# What has one value of each label, and is dealt labels anew in shuffles; None: each well.
-_SHUFFLED_BY = {"mechanism": "compound", "gene": "treatment", "treatment": None}
+# Role whose values have one label each, and among which labels are permuted; None: each well.
+_PERMUTED_AMONG = {"mechanism": "compound", "gene": "treatment", "treatment": None}
 
 
-def negative_rows(index: Index, profiles: Profiles) -> np.ndarray:
-    """Which profiles are negative controls, (n,) bool."""
-    if not index.has("control"):
-        return np.zeros(len(profiles), bool)
-    return profiles.values(index.roles["control"]) == index.control
+def negative_rows(profiles: Profiles, roles: Mapping[str, str], control: str) -> np.ndarray:
+    """Mask (n,) of the profiles that are negative controls.
 
-
-def unnamed(index: Index, profiles: Profiles) -> np.ndarray:
-    """Which profiles have a blank treatment, (n,) bool."""
-    return blank(profiles.values(index.roles["treatment"]))
-
-
-def treatments_of(wells: Profiles, index: Index, settings: Analyze, *by: str) -> Profiles:
-    """Profile of each treatment, or of each treatment in each value of other roles.
-
-    It is the mean of wells, and their median where a well's profile is the median of its cells.
-    Wells with a blank treatment are in none.
+    Parameters
+    ----------
+    profiles : Profiles
+    roles : mapping
+        Role to column. Without the role ``control`` there are no negative controls.
+    control : str
+        Value of that column that marks a negative control.
     """
-    known = [index.roles[role] for role in ("treatment", *by) if index.has(role)]
-    columns = list(dict.fromkeys(known))
-    aggregate = group_medians if settings.aggregate == "median" else group_means
-    wells = wells.subset(~unnamed(index, wells))
-    if not len(wells):
-        raise DataError("no well with enough cells has a treatment, controls aside")
-    return aggregate(wells, columns, count=COUNT, members=MEMBERS, weight=settings.weight)
+    if "control" not in roles:
+        return np.zeros(len(profiles), bool)
+    return np.asarray(profiles.values(roles["control"]) == control)
 
 
-@dataclass(frozen=True)
-class Screen:
-    """What an evaluation may look at.
+def untreated_rows(profiles: Profiles, roles: Mapping[str, str]) -> np.ndarray:
+    """Mask (n,) of the profiles whose treatment is blank."""
+    return blank(profiles.values(roles["treatment"]))
 
-    Attributes
+
+def treatment_profiles(
+    wells: Profiles,
+    roles: Mapping[str, str],
+    by: Sequence[str] = (),
+    *,
+    aggregate: Statistic = "mean",
+    weight: Weight = "cells",
+) -> Profiles:
+    """Profile of each treatment, or of each treatment and value of other roles.
+
+    Parameters
     ----------
     wells : Profiles
-        Normalized profiles of the wells with enough cells, controls too.
-    index : Index
-    settings : Analyze
-        Of the project's config.
+        Wells with a blank treatment are left out.
+    roles : mapping
+        Role to column.
+    by : sequence of str
+        Further roles, such as ``batch``; those without a column are ignored.
+    aggregate : {"mean", "median", "site-medians"}
+        Statistic of a well's profile. The profile of a treatment is the median of its wells where
+        this is ``median``, else their mean.
+    weight : {"cells", "wells"}
+        See :func:`~deepprofiler.profiling.averages.group_means`.
+
+    Raises
+    ------
+    DataError
+        No well has a treatment.
+    """
+    treated = wells.subset(~untreated_rows(wells, roles))
+    if not len(treated):
+        raise DataError("no well with enough cells has a treatment, negative controls aside")
+    columns = [roles[role] for role in ("treatment", *by) if role in roles]
+    group = group_medians if aggregate == "median" else group_means
+    return group(treated, list(dict.fromkeys(columns)), count=COUNT, members=MEMBERS, weight=weight)
+
+
+class Screen:
+    """The wells of a screen, and the profiles of its treatments.
+
+    Parameters
+    ----------
+    wells : Profiles
+        Normalized profiles of wells, controls too. Wells that are flagged for too few cells
+        (``Metadata_Few_Cells``) are left out. A blank compound is replaced by the treatment, so
+        that wells without a compound do not count as one compound.
+    roles : mapping
+        Role (``treatment``, ``compound``, ``mechanism``, ``gene``, ``batch``, ``control``) to the
+        column that plays it. Evaluations that need a missing role are not applicable.
+    control : str
+        Value of the control column that marks a negative control.
+    aggregate : {"mean", "median", "site-medians"}
+        See :func:`treatment_profiles`.
+    weight : {"cells", "wells"}
+        See :func:`treatment_profiles`.
     seed : int
-        Of bootstraps, nulls and shuffles.
+        Of bootstraps, nulls and permutations.
     shuffled : bool
-        Whether a label was dealt out anew: nothing is tested then.
+        Whether labels are permuted. Then, nothing is tested for significance.
     """
 
-    wells: Profiles
-    index: Index
-    settings: Analyze
-    seed: int
-    shuffled: bool = False
-
-    @classmethod
-    def of(cls, project: Project, wells: Profiles) -> Screen:
-        """Look at well profiles as a project's config says; small wells take no part."""
-        config = project.config
-        usable = with_enough_cells(wells)
-        roles = project.index.roles
-        if "compound" in roles:
-            # What nobody named is no compound of its own name.
-            compounds, treatments = (usable.values(roles[r]) for r in ("compound", "treatment"))
+    def __init__(
+        self,
+        wells: Profiles,
+        roles: Mapping[str, str],
+        *,
+        control: str = "negative",
+        aggregate: Statistic = "mean",
+        weight: Weight = "cells",
+        seed: int = 0,
+        shuffled: bool = False,
+    ) -> None:
+        if FLAG in wells.metadata:
+            wells = with_enough_cells(wells)
+        if {"treatment", "compound"} <= set(roles):
+            compounds, treatments = (wells.values(roles[r]) for r in ("compound", "treatment"))
             compounds = np.where(blank(compounds), treatments, compounds)
-            usable = usable.with_column(roles["compound"], compounds)
-        return cls(usable, project.index, config.analyze, config.dataset.seed)
+            wells = wells.with_column(roles["compound"], compounds)
+        self.wells = wells
+        self.roles = dict(roles)
+        self.control = control
+        self.aggregate = aggregate
+        self.weight = weight
+        self.seed = seed
+        self.shuffled = shuffled
+
+    def with_wells(self, wells: Profiles, *, shuffled: bool | None = None) -> Screen:
+        """Return the same screen with other profiles of wells."""
+        return Screen(
+            wells,
+            self.roles,
+            control=self.control,
+            aggregate=self.aggregate,
+            weight=self.weight,
+            seed=self.seed,
+            shuffled=self.shuffled if shuffled is None else shuffled,
+        )
+
+    def has(self, role: str) -> bool:
+        """Whether a column plays the role."""
+        return role in self.roles
+
+    def column(self, role: str) -> str:
+        """Column that plays a role; without a compound, the treatment stands for it.
+
+        Raises
+        ------
+        KeyError
+            No column does.
+        """
+        if role == "compound" and not self.has(role):
+            return self.roles["treatment"]
+        return self.roles[role]
+
+    @property
+    def group_column(self) -> str | None:
+        """Column of what similar treatments should share: the mechanism, else the gene, or None."""
+        return self.roles.get("mechanism") or self.roles.get("gene")
+
+    @property
+    def metric(self) -> Metric:
+        """Cosine; but one number has no angle, and is compared by its distance."""
+        return "euclidean" if len(self.wells.names) == 1 else "cosine"
 
     @cached_property
     def controls(self) -> np.ndarray:
         """Which wells are negative controls, (n,) bool."""
-        return negative_rows(self.index, self.wells)
+        return negative_rows(self.wells, self.roles, self.control)
 
     @cached_property
     def treated(self) -> Profiles:
@@ -97,67 +180,70 @@ class Screen:
         return self.wells.subset(~self.controls)
 
     @property
-    def metric(self) -> Metric:
-        """Cosine; one number has no angle, and is compared by its distance."""
-        return "euclidean" if len(self.wells.names) == 1 else "cosine"
+    def has_treatments(self) -> bool:
+        """Whether a well that is no negative control has a treatment."""
+        return self.has("treatment") and not untreated_rows(self.treated, self.roles).all()
+
+    @property
+    def names_treatments(self) -> bool:
+        """Whether any well, controls too, has a treatment."""
+        return self.has("treatment") and not untreated_rows(self.wells, self.roles).all()
 
     @property
     def batches(self) -> int:
-        """How many batches the treated wells are of; a blank one is not known."""
-        return len(set(self.treated.values(self.index.roles["batch"])) - {""})
-
-    def has(self, role: str) -> bool:
-        """Tell whether a column plays the role; a compound is at least the treatment."""
-        return self.index.has(role)
-
-    @property
-    def has_treatments(self) -> bool:
-        """Tell whether there are treatments, controls aside."""
-        return self.has("treatment") and not unnamed(self.index, self.treated).all()
-
-    def column(self, role: str) -> str:
-        """Name of the column that plays a role; of the compound, the treatment's if there is none.
-
-        Raises
-        ------
-        KeyError
-            There is none.
-        """
-        roles = self.index.roles
-        return roles.get("compound", roles["treatment"]) if role == "compound" else roles[role]
+        """Number of batches of the treated wells; blanks do not count."""
+        if not self.has("batch"):
+            return 0
+        return len(set(self.treated.values(self.roles["batch"])) - {""})
 
     @cached_property
     def treatments(self) -> Profiles:
-        """Profiles of the treatments, controls aside; see :func:`treatments_of`."""
-        return treatments_of(self.treated, self.index, self.settings, "mechanism", "compound")
+        """Profiles of the treatments, controls aside; see :func:`treatment_profiles`."""
+        return self._treatments(self.treated, ("mechanism", "compound"))
+
+    @cached_property
+    def all_treatments(self) -> Profiles:
+        """Profiles of all treatments, negative controls too."""
+        return self._treatments(self.wells, ())
 
     @cached_property
     def treatments_by_batch(self) -> Profiles:
-        """Profiles of the treatments in each batch."""
-        by = ("mechanism", "compound", "batch")
-        known = ~blank(self.treated.values(self.index.roles["batch"]))
-        return treatments_of(self.treated.subset(known), self.index, self.settings, *by)
+        """Profiles of the treatments in each batch; wells with a blank batch are left out."""
+        known = ~blank(self.treated.values(self.roles["batch"]))
+        return self._treatments(self.treated.subset(known), ("mechanism", "compound", "batch"))
 
-    def deals(self, role: str, times: int) -> Iterator[Screen]:
-        """Screens with the labels of a role dealt out anew, among compounds, treatments or wells.
+    def _treatments(self, wells: Profiles, by: Sequence[str]) -> Profiles:
+        return treatment_profiles(
+            wells, self.roles, by, aggregate=self.aggregate, weight=self.weight
+        )
+
+    def permuted(self, role: str, times: int) -> Iterator[Screen]:
+        """Screens with permuted labels of a role.
+
+        Mechanisms are permuted among compounds, genes among treatments, treatments among wells.
 
         Parameters
         ----------
         role : {"mechanism", "gene", "treatment"}
         times : int
+            Number of permutations.
+
+        Yields
+        ------
+        Screen
 
         Raises
         ------
         DataError
             A compound has two mechanisms, or a treatment two genes.
         """
-        unit = _SHUFFLED_BY[role]
-        for wells in deals(
+        among = _PERMUTED_AMONG[role]
+        for wells in permuted_labels(
             self.wells,
             self.column(role),
-            unit=self.column(unit) if unit else None,
+            unit=self.column(among) if among else None,
             controls=self.controls,
             times=times,
             seed=self.seed,
         ):
-            yield replace(self, wells=wells, shuffled=True)
+            yield self.with_wells(wells, shuffled=True)

@@ -1,4 +1,4 @@
-"""Similarities between profiles, and nearest neighbours among the allowed ones."""
+"""Similarities between profiles, in blocks, and which pairs of profiles may be compared."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from deepprofiler.profiling.profiles import Profiles
 
 Metric = Literal["cosine", "correlation", "euclidean"]
 BLOCK = 512
-"""Queries compared at a time, so that memory grows with n and not with n²."""
+"""Queries that are compared at a time, so that memory grows with n and not with n²."""
 
 
 class Similarity:
-    """Similarities of n profiles, block by block; larger is more alike.
+    """Similarities of n profiles, block by block; larger is more similar.
 
     Cosine similarity, Pearson's correlation over the features, or the negative Euclidean distance.
-    All are rounded to ten digits (of 1, or of the longest vector), so that equal profiles tie
-    whatever the order of a sum was.
+    All are rounded to ten digits (of 1, or of the longest vector), so that equal profiles are tied
+    in whatever order numbers were summed.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class Similarity:
     Raises
     ------
     DataError
-        A value is not finite; or a vector is all zero under cosine, or all the same under
-        correlation, so that it has no angle.
+        A value is not finite; or a vector is zero in all features under cosine, or constant under
+        correlation, so that its similarity is undefined.
     """
 
     def __init__(self, profiles: Profiles, rows: np.ndarray, metric: Metric) -> None:
@@ -67,7 +67,8 @@ class Similarity:
     def block(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Similarities (q, c) of two lists of row numbers."""
         if self.metric != "euclidean":
-            return np.round(self._vectors[queries] @ self._vectors[candidates].T, 10)
+            products = self._vectors[queries] @ self._vectors[candidates].T
+            return np.asarray(np.round(products, 10))
         from scipy.spatial.distance import cdist
 
         distances = cdist(self._vectors[queries], self._vectors[candidates])
@@ -107,74 +108,8 @@ def codes_of(profiles: Profiles, column: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def blank(values: np.ndarray) -> np.ndarray:
-    """Tell which values are blank: an empty text, or a number that is missing."""
+    """Mask (n,) of blank values: empty texts and missing numbers."""
     return np.array([value == "" or value != value for value in values], bool)
-
-
-def nearest_profiles(
-    profiles: Profiles,
-    *,
-    name: str,
-    controls: np.ndarray | None,
-    differ: Sequence[str] = (),
-    count: int = 5,
-    metric: Metric = "cosine",
-    shown: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Table of the most similar profiles of each, such as each treatment's neighbours.
-
-    Parameters
-    ----------
-    profiles : Profiles
-    name : str
-        Column that names a profile, such as the treatment; without a name it takes no part.
-    controls : ndarray of bool, (n,), or None
-        Negative controls; neither listed nor anybody's neighbour.
-    differ : sequence of str
-        Columns in which a neighbour must differ, such as the compound.
-    count : int
-        Neighbours of each; fewer where fewer are allowed.
-    metric : {"cosine", "correlation", "euclidean"}
-    shown : sequence of str
-        Further columns to list; the neighbour's as ``neighbour_<column>``.
-
-    Returns
-    -------
-    DataFrame
-        ``row``, ``neighbour_row`` (row numbers in ``profiles``), ``rank`` (1 is the nearest; the
-        equally near in the order of the table), ``similarity``, then the columns of both.
-
-    Raises
-    ------
-    DataError
-        See :class:`Similarity`; or a column is missing.
-    """
-    _, rows = labelled(profiles, name, controls)
-    similarity = Similarity(profiles, rows, metric)
-    keys = [codes_of(profiles, column)[0] for column in differ]
-    found = []
-    for block, allowed in allowed_blocks(rows, rows, keys):
-        scores = np.where(allowed, similarity.block(block, rows), -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        ranked = np.take_along_axis(scores, order, axis=1)
-        query, rank = np.nonzero(np.isfinite(ranked))
-        found.append(
-            pd.DataFrame(
-                {
-                    "row": block[query],
-                    "neighbour_row": rows[order[query, rank]],
-                    "rank": rank + 1,
-                    "similarity": ranked[query, rank],
-                }
-            )
-        )
-    columns = ["row", "neighbour_row", "rank", "similarity"]
-    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
-    for column in dict.fromkeys([name, *shown]):
-        values = profiles.values(column)
-        table[column] = values[table["row"].to_numpy(int)]
-        table[f"neighbour_{column}"] = values[table["neighbour_row"].to_numpy(int)]
-    return table
 
 
 def treated(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from deepprofiler.errors import counted
 from deepprofiler.evaluation.measure import Measure, Note, NoteCode, Reason
+from deepprofiler.evaluation.retrieval import Negatives
 from deepprofiler.evaluation.scores import Undefined
 
 # Names that a note lists; more are given as a number.
@@ -23,6 +24,12 @@ _REASONS: dict[Reason, str] = {
     Reason.NO_NEGATIVE: "have only allowed neighbours of the same {label}",
     Reason.NO_REPLICATE: "have one well",
     Reason.NO_NULL: "have more wells than there are treatments to draw a null from",
+}
+
+_NEGATIVES: dict[Negatives, str] = {
+    "others": "profiles of other labels",
+    "controls": "negative controls",
+    "both": "profiles of other labels and negative controls",
 }
 
 
@@ -37,7 +44,7 @@ def _left_out(values: Mapping[str, Any]) -> str:
         listed += f" and {len(names) - _NAMES_LISTED} more"
     return (
         f"{values['count']} of {values['total']} {values['unit']}{labels} {reason} and are left "
-        f"out: {listed}"
+        f"out{': ' if names else ''}{listed}"
     )
 
 
@@ -69,7 +76,7 @@ _NOTES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     NoteCode.SINGLETONS: lambda values: (
         f"{counted(values['count'], 'group has', 'groups have')} one profile, with silhouette 0"
     ),
-    NoteCode.NEGATIVES: lambda values: f"negatives: {values['negatives']}",
+    NoteCode.NEGATIVES: lambda values: f"negatives: {_NEGATIVES[values['negatives']]}",
     NoteCode.PERMUTED: lambda values: (
         f"mean of {values['count']} permutations of the {values['role']}s"
     ),

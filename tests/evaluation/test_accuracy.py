@@ -9,8 +9,17 @@ import pandas as pd
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation import gene_accuracy, nsc, nscb, replicate_accuracy, shuffled
-from deepprofiler.evaluation.similarity import nearest_profiles
+from deepprofiler.evaluation import (
+    Accuracy,
+    NoteCode,
+    Reason,
+    gene_accuracy,
+    nearest_profiles,
+    nsc,
+    nscb,
+    replicate_accuracy,
+    shuffled,
+)
 from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
@@ -41,6 +50,15 @@ def table() -> Profiles:
     )
 
 
+def left_out(result: Accuracy) -> list[tuple[Any, ...]]:
+    """Reason, count, total, unit and names of each note on what was left out."""
+    return [
+        tuple(note.values[key] for key in ("reason", "count", "total", "unit", "names"))
+        for note in result.notes
+        if note.code == NoteCode.LEFT_OUT
+    ]
+
+
 def controls_of(profiles: Profiles) -> np.ndarray:
     return profiles.values(COMPOUND) == "DMSO"
 
@@ -53,10 +71,10 @@ def test_nsc_of_a_table_made_by_hand(table: Profiles) -> None:
     assert result.left_out.to_dict("list") == {
         "unit": ["E 1"],
         "label": ["M3"],
-        "reason": ["no allowed partner"],
+        "reason": [Reason.NO_PARTNER],
     }
-    assert result.notes[0] == "1 of 6 treatments has no allowed partner, left out: E 1"
-    assert result.notes[1] == "controls, neither queries nor neighbours: 1"
+    assert left_out(result) == [(Reason.NO_PARTNER, 1, 6, "treatments", ("E 1",))]
+    assert (result.notes[1].code, result.notes[1].values) == (NoteCode.CONTROLS, {"count": 1})
     assert result.confusion.loc["M1"].to_dict() == {"M1": 2, "M2": 0, "M3": 1}
     assert result.confusion.to_numpy().sum() == 5
     # Of A's four allowed neighbours one is right; of B's five two; of C's and D's five one.
@@ -78,7 +96,8 @@ def test_controls_are_neither_queries_nor_neighbours(table: Profiles) -> None:
 def test_treatments_without_a_mechanism_are_counted(table: Profiles) -> None:
     result = nsc(table, **NAMES, controls=None)
     assert (result.value, result.n) == (4 / 5, 5)
-    assert "1 of 7 treatments has no mechanism, left out: DMSO" in result.notes
+    assert (Reason.NO_LABEL, 1, 7, "treatments", ("DMSO",)) in left_out(result)
+    assert result.notes[0].values["label"] == "mechanism"
 
 
 def crossed() -> Profiles:
@@ -113,7 +132,7 @@ def test_nscb_leaves_out_what_has_no_partner_in_another_batch() -> None:
     result = nscb(profiles, **NAMES, batch=BATCH, controls=None)
     # Only A in batch 2 and B in batch 1 have a partner; A's nearest is B, B's nearest is F.
     assert result.units.set_index("unit")["right"].to_dict() == {"A": 1, "B": 0}
-    assert "3 of 5 treatments have no allowed partner, left out: C, D, F" in result.notes
+    assert left_out(result) == [(Reason.NO_PARTNER, 3, 5, "treatments", ("C", "D", "F"))]
 
 
 def by_loops(profiles: Profiles, other_batch: bool) -> tuple[float, int]:
@@ -169,7 +188,7 @@ def test_blocks_of_queries_give_what_one_block_gives(monkeypatch: pytest.MonkeyP
 
 
 def test_tied_profiles_score_their_expectation_in_any_order() -> None:
-    """The case EVL-04: 12 identical profiles of three treatments."""
+    """Twelve identical profiles of three treatments."""
     rng = np.random.default_rng(0)
     features = np.repeat(rng.normal(size=(1, 7)), 12, axis=0)
     metadata = pd.DataFrame({TREATMENT: np.repeat(["T1", "T2", "T3"], 4)})
@@ -178,12 +197,11 @@ def test_tied_profiles_score_their_expectation_in_any_order() -> None:
             shuffle = Profiles(metadata.iloc[rng.permutation(12)], features, list("abcdefg"))
             result = replicate_accuracy(shuffle, treatment=TREATMENT, controls=None, metric=metric)
             assert result.value == pytest.approx(3 / 11)
-            assert any("all similarities are tied" in note for note in result.notes)
+            assert [note.code for note in result.notes] == [NoteCode.ALL_TIED]
             np.testing.assert_allclose(result.confusion.sum(axis=1), 4)
 
 
 def test_a_broken_profile_is_refused_by_name(table: Profiles) -> None:
-    """The case EVL-01."""
     features = table.features.copy()
     features[2, 1] = np.nan
     with pytest.raises(DataError, match=r"1 of 6 profiles .* Treatment B 1, .*: y is nan"):
@@ -201,7 +219,7 @@ def test_a_broken_profile_is_refused_by_name(table: Profiles) -> None:
 
 
 def test_missing_partners_and_columns_are_said(table: Profiles) -> None:
-    """The case EVL-02: T2 only in batch 1 where the neighbour must be of another."""
+    """T2 is only in batch 1, and its neighbour must be of another batch."""
     profiles = at_angles(
         [0, 1, 40, 41, 80, 81],
         Treatment=["T1", "T1", "T2", "T2", "T3", "T3"],
@@ -210,12 +228,12 @@ def test_missing_partners_and_columns_are_said(table: Profiles) -> None:
     result = replicate_accuracy(
         profiles, treatment=TREATMENT, controls=None, differ=[BATCH], unit=TREATMENT
     )
-    assert "1 of 3 treatments has no allowed partner, left out: T2" in result.notes
+    assert left_out(result) == [(Reason.NO_PARTNER, 1, 3, "treatments", ("T2",))]
     assert result.n == 2
     by_well = replicate_accuracy(profiles, treatment=TREATMENT, controls=None, differ=[BATCH])
-    assert (
-        "2 of 6 profiles (1 of 3 treatments) have no allowed partner, left out: T2" in by_well.notes
-    )
+    assert left_out(by_well) == [(Reason.NO_PARTNER, 2, 6, "profiles", ("T2",))]
+    labels = (by_well.notes[0].values[key] for key in ("labels_left_out", "labels", "label"))
+    assert tuple(labels) == (1, 3, "treatment")
     assert by_well.n == 4
     with pytest.raises(DataError, match="nearest is `Metadata_Compound"):
         nsc(
@@ -260,7 +278,8 @@ def test_gene_accuracy_excludes_genes_of_one_variant() -> None:
     # 0° and 1° → 10°; 10° → 11° (TP53, wrong); 60° ↔ 62°; 30° → 11° (wrong).
     assert result.queries["right"].tolist() == [1, 1, 0, 1, 1, 0]
     assert (result.value, result.n, result.total) == (4 / 6, 6, 7)
-    assert "1 of 7 profiles (1 of 3 genes) has no allowed partner, left out: TP53" in result.notes
+    assert left_out(result) == [(Reason.NO_PARTNER, 1, 7, "profiles", ("TP53",))]
+    assert (result.notes[0].values["labels_left_out"], result.notes[0].values["labels"]) == (1, 3)
 
 
 def test_neighbours_are_listed_in_order(table: Profiles) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepprofiler.evaluation import bootstrap, difference, nsc, nscb
+from deepprofiler.evaluation import NoteCode, bootstrap, difference, nsc, nscb
 from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
@@ -36,7 +36,9 @@ def test_the_drop_of_a_table_made_by_hand() -> None:
     drop = difference(same, other, name="drop")
     assert drop.value == pytest.approx(2 / 6 - 4 / 6)
     assert (drop.n, drop.null) == (6, "NSCB of 6 less NSC of 6")
-    assert drop.notes == ("on the 6 treatments that count in both: -0.333",)
+    (note,) = drop.notes
+    assert note.code == NoteCode.IN_BOTH
+    assert note.values == {"difference": pytest.approx(-1 / 3), "count": 6, "unit": "treatments"}
 
 
 def test_a_difference_on_the_same_units_is_a_paired_bootstrap() -> None:
@@ -61,7 +63,8 @@ def test_units_that_count_only_once_are_told() -> None:
     assert drop.null == "NSCB of 3 less NSC of 5"
     assert drop.n == 3
     # A draw of T0 and T1 only has no NSCB.
-    assert "draws undefined" in drop.by_compound.method
+    assert 0 < drop.by_compound.undefined < drop.by_compound.draws == 2000
+    assert (drop.by_compound.method, drop.by_compound.clusters) == ("bootstrap", 5)
 
 
 def test_wrong_matches_are_listed_the_most_similar_first() -> None:

@@ -8,7 +8,15 @@ import pytest
 from scipy.stats import fisher_exact, hypergeom
 
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation import enrichment, k_nearest_accuracy, precision_recall, shuffled
+from deepprofiler.evaluation import (
+    Note,
+    NoteCode,
+    Reason,
+    enrichment,
+    k_nearest_accuracy,
+    precision_recall,
+    shuffled,
+)
 from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
@@ -86,7 +94,7 @@ def test_tied_pairs_count_by_expectation() -> None:
         for a in range(4)
     )
     assert given.p_value == pytest.approx(expected)
-    assert "15 pairs are tied at the threshold, for 3 places" in given.notes
+    assert Note(NoteCode.TIED_PAIRS, {"count": 15, "total": 3}) in given.notes
 
 
 def test_a_perfect_top_has_infinite_odds() -> None:
@@ -96,7 +104,11 @@ def test_a_perfect_top_has_infinite_odds() -> None:
     assert given.value == np.inf
     assert given.p_value == pytest.approx(1 / 455)  # 15 choose 3
     assert given.by_compound.high == np.inf
-    assert given.notes[0] == "3 of the 3 closest pairs share their mechanism, and 20.0% of all"
+    closest = {"count": 3, "total": 3, "share": 0.2, "label": "mechanism"}
+    assert given.notes == (
+        Note(NoteCode.CLOSEST_PAIRS, closest),
+        Note(NoteCode.DEPENDENT_PAIRS),
+    )
 
 
 def test_shuffled_mechanisms_are_not_enriched() -> None:
@@ -144,13 +156,14 @@ def test_tied_neighbours_are_found_by_expectation() -> None:
     precision, recall = precision_recall(profiles, **NAMES, k=2)
     assert (precision.value, recall.value) == pytest.approx((2 / 4, 2 / 4))
     assert (precision.n, precision.total) == (3, 5)
-    assert precision.notes == ("2 of 5 treatments have no allowed partner, left out",)
+    (note,) = precision.notes
+    assert (note.values["reason"], note.values["names"]) == (Reason.NO_PARTNER, ("T3", "T4"))
+    assert (note.values["count"], note.values["total"]) == (2, 5)
     with pytest.raises(DataError, match="precision and recall are undefined: of 2 profiles"):
         precision_recall(profiles.subset([3, 4]), **NAMES)
 
 
 def test_broken_profiles_and_misspelt_columns_are_refused() -> None:
-    """The cases EVL-01 and EVL-02."""
     profiles = screen()
     features = profiles.features.copy()
     features[3, 2] = np.nan
@@ -172,7 +185,7 @@ def test_broken_profiles_and_misspelt_columns_are_refused() -> None:
 
 
 def test_controls_have_no_links() -> None:
-    """The case EVL-05: they are in no pair, and nobody's neighbour."""
+    """They are in no pair, and neighbours of no profile."""
     profiles = screen()
     controls = np.arange(48) < 2
     for evaluate, names in ((enrichment, LINKED), (precision_recall, NAMES)):
@@ -195,7 +208,6 @@ def test_profiles_without_a_mechanism_are_told_apart_from_those_without_a_partne
         list("abc"),
     )
     precision, _ = precision_recall(profiles, **NAMES)
-    assert precision.notes == (
-        "2 of 5 treatments have no mechanism, left out",
-        "1 of 5 treatments have no allowed partner, left out",
-    )
+    reasons = [(note.values["reason"], note.values["names"]) for note in precision.notes]
+    assert reasons == [(Reason.NO_LABEL, ("D", "E")), (Reason.NO_PARTNER, ("C",))]
+    assert {note.values["total"] for note in precision.notes} == {5}

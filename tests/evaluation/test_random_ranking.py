@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control
 
-from deepprofiler.evaluation import clopper_pearson, mean_average_precision
-from deepprofiler.evaluation.retrieval import RandomOrders, random_average_precisions
+from deepprofiler.evaluation import Ranking, clopper_pearson, mean_average_precision
+from deepprofiler.evaluation.retrieval import RandomRankings, random_average_precisions
 from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND = "Metadata_Treatment", "Metadata_Compound"
@@ -61,7 +61,7 @@ def test_many_orders_are_drawn_from_the_same_law() -> None:
 
 def test_an_exact_p_value() -> None:
     """One positive at place 2 of 8: two of eight places are as good."""
-    orders = RandomOrders(1000, 0)
+    orders = RandomRankings(1000, 0)
     assert orders.p_value(0.5, np.array([1]), np.array([8])) == (2 / 8, True)
     # Two queries of one kind share an order.
     assert orders.p_value(1.0, np.array([1, 1]), np.array([8, 8])) == (1 / 8, True)
@@ -97,7 +97,10 @@ def test_p_values_and_normalization_are_those_of_copairs(negatives: str, tmp_pat
         scores, [TREATMENT], size, 0.05, 0, progress_bar=False, cache_dir=tmp_path
     ).set_index(TREATMENT)
     given = mean_average_precision(
-        profiles, label=TREATMENT, controls=controls, negatives=negatives, permutations=size
+        profiles,
+        Ranking(label=TREATMENT, negatives=negatives),
+        controls=controls,
+        permutations=size,
     )
     labels = given.labels.set_index("label").loc[expected.index]
     assert len(labels) == 12
@@ -111,7 +114,7 @@ def test_p_values_and_normalization_are_those_of_copairs(negatives: str, tmp_pat
     error = 5 * np.sqrt(labels["p_value"] * (1 - labels["p_value"]) / size) + 2 / size
     for name, row in labels.iterrows():
         queries = given.queries[given.queries["label"] == name]
-        orders = RandomOrders(size, 1)
+        orders = RandomRankings(size, 1)
         kind = queries["positives"].to_numpy(), queries["candidates"].to_numpy()
         above, _ = orders.p_value(row["average_precision"] + 1e-6, *kind)
         copairs_p = expected.loc[name, "p_value"]
@@ -122,10 +125,9 @@ def test_p_values_and_normalization_are_those_of_copairs(negatives: str, tmp_pat
 
 
 def test_the_null_is_named() -> None:
-    """The case EVL-05."""
     profiles = wells(2.0)
     given = mean_average_precision(
-        profiles, label=TREATMENT, controls=controls_of(profiles), negatives="controls"
+        profiles, Ranking(label=TREATMENT, negatives="controls"), controls=controls_of(profiles)
     )
     assert given.null == (
         "negatives: negative controls; null: candidates in random order, all orders where these "
@@ -135,7 +137,10 @@ def test_the_null_is_named() -> None:
     assert given.labels["exact"].all()
     profiles = wells(2.0, treatments=20)
     both = mean_average_precision(
-        profiles, label=TREATMENT, controls=controls_of(profiles), negatives="both", permutations=99
+        profiles,
+        Ranking(label=TREATMENT, negatives="both"),
+        controls=controls_of(profiles),
+        permutations=99,
     )
     assert "profiles of other labels and negative controls" in both.null
     assert both.null.endswith("else 99 draws")
@@ -145,11 +150,11 @@ def test_the_null_is_named() -> None:
 
 def test_normalized_is_nought_by_chance_and_one_at_best() -> None:
     strong, noise = wells(30.0), wells(0.0, treatments=80)
-    best = mean_average_precision(strong, label=TREATMENT, controls=controls_of(strong))
+    best = mean_average_precision(strong, Ranking(label=TREATMENT), controls=controls_of(strong))
     assert best.value == best.normalized.value == 1
     assert best.retrieved.value == 1
     assert best.retrieved.exact == clopper_pearson(12, 12)
-    random = mean_average_precision(noise, label=TREATMENT, controls=controls_of(noise))
+    random = mean_average_precision(noise, Ranking(label=TREATMENT), controls=controls_of(noise))
     interval = random.normalized.by_compound
     assert interval.low < 0 < interval.high
     assert random.retrieved.value <= 2 / 80
@@ -159,7 +164,7 @@ def test_tied_profiles_are_not_significant() -> None:
     """The case EVL-04: a constant output looks like a random one."""
     profiles = wells(1.0)
     same = profiles.with_features(np.ones_like(profiles.features), profiles.names)
-    given = mean_average_precision(same, label=TREATMENT, controls=controls_of(same))
+    given = mean_average_precision(same, Ranking(label=TREATMENT), controls=controls_of(same))
     assert given.normalized.value == pytest.approx(0, abs=1e-9)
     assert given.labels["p_value"].min() > 0.2
     assert given.retrieved.value == 0
@@ -170,7 +175,7 @@ def test_p_values_of_noise_are_no_smaller_than_they_should_be() -> None:
     p_values = np.concatenate(
         [
             mean_average_precision(
-                given, label=TREATMENT, controls=controls_of(given), negatives="controls"
+                given, Ranking(label=TREATMENT, negatives="controls"), controls=controls_of(given)
             ).labels["p_value"]
             for given in (wells(0.0, treatments=80, seed=seed) for seed in range(4))
         ]
@@ -180,7 +185,10 @@ def test_p_values_of_noise_are_no_smaller_than_they_should_be() -> None:
 
 def test_the_bootstrap_draws_what_is_named() -> None:
     profiles = wells(1.0)
-    options = {"label": TREATMENT, "controls": controls_of(profiles)}
-    assert mean_average_precision(profiles, **options).by_compound.method.endswith("12 clusters")
-    by_compound = mean_average_precision(profiles, **options, cluster=COMPOUND)
-    assert by_compound.by_compound.method == "bootstrap over 2 clusters"
+    controls = controls_of(profiles)
+    by_label = mean_average_precision(profiles, Ranking(label=TREATMENT), controls=controls)
+    assert (by_label.by_compound.method, by_label.by_compound.clusters) == ("bootstrap", 12)
+    by_compound = mean_average_precision(
+        profiles, Ranking(label=TREATMENT, cluster=COMPOUND), controls=controls
+    )
+    assert by_compound.by_compound.clusters == 2

@@ -11,6 +11,7 @@ from scipy.stats import fisher_exact
 from test_bbbc021 import COMPOUND, COUNT, MECHANISM, MEMBERS, TREATMENT, bbbc021, controls_of
 
 from deepprofiler.evaluation import (
+    Ranking,
     enrichment,
     k_nearest_accuracy,
     mean_average_precision,
@@ -18,7 +19,7 @@ from deepprofiler.evaluation import (
     percent_replicating,
     shuffled,
 )
-from deepprofiler.evaluation.retrieval import RandomOrders
+from deepprofiler.evaluation.retrieval import RandomRankings
 from deepprofiler.profiling import Profiles, group_means
 
 TREATED = {"treatment": TREATMENT, "compound": COMPOUND, "mechanism": MECHANISM, "controls": None}
@@ -55,7 +56,7 @@ def test_replicates_are_retrieved_as_in_copairs(wells: Profiles, tmp_path: Path)
         scores, [TREATMENT], size, 0.05, 0, progress_bar=False, cache_dir=tmp_path
     )
     given = mean_average_precision(
-        wells, label=TREATMENT, controls=controls, negatives="controls", permutations=size
+        wells, Ranking(label=TREATMENT, negatives="controls"), controls=controls, permutations=size
     )
     assert given.n == 302
     # copairs computes similarities in single precision, so that a few near neighbours swap.
@@ -71,7 +72,7 @@ def test_replicates_are_retrieved_as_in_copairs(wells: Profiles, tmp_path: Path)
     ):
         queries = given.queries[given.queries["label"] == label]
         kind = queries["positives"].to_numpy(), queries["candidates"].to_numpy()
-        above, _ = RandomOrders(size, 1).p_value(row.average_precision + 2e-4, *kind)
+        above, _ = RandomRankings(size, 1).p_value(row.average_precision + 2e-4, *kind)
         error = 5 * np.sqrt(row.p_value * (1 - row.p_value) / size) + 2 / size
         assert above - error <= theirs <= row.p_value + error
 
@@ -109,21 +110,21 @@ def test_votes_are_right_and_with_permuted_mechanisms_at_chance(treatments: Prof
 
 
 def test_mechanisms_are_retrieved_and_permuted_ones_at_chance(treatments: Profiles) -> None:
-    options = {"label": MECHANISM, "controls": None, "differ": [COMPOUND], "cluster": COMPOUND}
+    ranking = Ranking(label=MECHANISM, differ=[COMPOUND], cluster=COMPOUND)
 
     def retrieve(given: Profiles):
-        return mean_average_precision(given, **options)
+        return mean_average_precision(given, ranking, controls=None)
 
     found = retrieve(treatments)
     assert found.value > 5 * found.chance
     assert found.retrieved.value == 1
     # Doses of one compound rank together, so that all treatments would score a little above it.
     compounds = group_means(treatments, [COMPOUND], count=COUNT, members=MEMBERS)
-    dealt = {"unit": COMPOUND, "controls": None, "times": 60}
-    result = shuffled(retrieve, compounds, MECHANISM, **dealt)
+    permuted = {"unit": COMPOUND, "controls": None, "times": 60}
+    result = shuffled(retrieve, compounds, MECHANISM, **permuted)
     assert len(compounds) == 38
     assert abs(result.mean - result.chance) < 2.5 * result.standard_error
-    clumped = shuffled(retrieve, treatments, MECHANISM, **dealt)
+    clumped = shuffled(retrieve, treatments, MECHANISM, **permuted)
     assert clumped.chance < clumped.mean < clumped.chance + 0.04
 
 

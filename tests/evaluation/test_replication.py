@@ -8,7 +8,14 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation import clopper_pearson, percent_replicating, silhouette
+from deepprofiler.evaluation import (
+    Note,
+    NoteCode,
+    Reason,
+    clopper_pearson,
+    percent_replicating,
+    silhouette,
+)
 from deepprofiler.profiling import Profiles
 
 TREATMENT, COMPOUND, BATCH = "Metadata_Treatment", "Metadata_Compound", "Metadata_Batch"
@@ -72,9 +79,14 @@ def test_each_replicate_count_has_its_own_null() -> None:
     lonely = wells(1.0).subset(np.arange(240) >= 3)
     result = percent_replicating(lonely, treatment=TREATMENT, controls=None)
     assert (result.n, result.total) == (59, 60)
-    assert result.notes == ("1 of 60 treatments have no replicate, left out: T0",)
+    (note,) = result.notes
+    assert note.code == NoteCode.LEFT_OUT
+    assert (note.values["reason"], note.values["names"]) == (Reason.NO_REPLICATE, ("T0",))
+    assert (note.values["count"], note.values["total"]) == (1, 60)
     few = wells(1.0, treatments=3)
-    with pytest.raises(DataError, match="of 3 treatments none has replicates and enough others"):
+    with pytest.raises(
+        DataError, match="of 3 treatments none has replicates and enough other treatments"
+    ):
         percent_replicating(few, treatment=TREATMENT, controls=None)
 
 
@@ -126,7 +138,7 @@ def test_an_undefined_silhouette_is_refused() -> None:
     result = silhouette(blank, by=BATCH)
     assert (result.n, result.total) == (8, 12)
     alone = profiles.with_column(BATCH, ["B1"] + ["B2"] * 11)
-    assert silhouette(alone, by=BATCH).notes == ("1 group(s) of one profile, with silhouette 0",)
+    assert silhouette(alone, by=BATCH).notes == (Note(NoteCode.SINGLETONS, {"count": 1}),)
     rows = np.arange(12) < 6
     assert silhouette(profiles, by=TREATMENT, rows=rows).n == 6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 from deepprofiler.evaluation import bootstrap, clopper_pearson
 
@@ -21,9 +21,19 @@ def test_it_is_scipys_exact_interval(right: int, n: int) -> None:
     assert (given.low, given.high) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.parametrize(("right", "n"), [(0.5, 10), (83.999, 103), (84.001, 103), (102.5, 103)])
+def test_a_fraction_lies_between_its_neighbours(right: float, n: int) -> None:
+    """By the quantiles of the beta distribution that define the exact interval."""
+    below, given, above = (clopper_pearson(k, n) for k in (int(right), right, int(right) + 1))
+    assert below.low <= given.low <= above.low
+    assert below.high <= given.high <= above.high
+    tail = beta.cdf(given.low, right, n - right + 1), beta.sf(given.high, right + 1, n - right)
+    assert tail == pytest.approx((0.025, 0.025))
+
+
 def test_impossible_shares_are_refused() -> None:
     for right, n in ((5, 4), (-1, 4), (0, 0)):
-        with pytest.raises(ValueError, match="is no share"):
+        with pytest.raises(ValueError, match="must be between 0 and n"):
             clopper_pearson(right, n)
 
 

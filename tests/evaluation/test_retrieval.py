@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from deepprofiler.errors import DataError
-from deepprofiler.evaluation import mean_average_precision
+from deepprofiler.evaluation import Note, NoteCode, Ranking, Reason, mean_average_precision
 from deepprofiler.evaluation.retrieval import average_precision
 from deepprofiler.profiling import Profiles
 
@@ -55,7 +55,7 @@ def test_tied_rankings_are_the_mean_over_all_orders() -> None:
 
 
 def test_one_positive_tied_with_16_others() -> None:
-    """The case EVL-04: 0.202, not 1.0."""
+    """0.202, not 1.0."""
     positive = np.arange(17) == 0
     assert average_precision(np.ones(17), positive) == pytest.approx((1 / np.arange(1, 18)).mean())
     assert average_precision(np.ones(17), positive) == pytest.approx(0.202, abs=5e-4)
@@ -78,7 +78,9 @@ def test_untied_profiles_score_as_in_copairs(metric: str, differ: list[str]) -> 
         progress_bar=False,
     )
     given = mean_average_precision(
-        profiles, label=TREATMENT, controls=controls_of(profiles), differ=differ, metric=metric
+        profiles,
+        Ranking(label=TREATMENT, differ=differ, metric=metric),
+        controls=controls_of(profiles),
     )
     assert given.n == 35
     np.testing.assert_allclose(
@@ -103,24 +105,25 @@ def test_against_controls_as_in_copairs() -> None:
         progress_bar=False,
     )["average_precision"][~controls]
     given = mean_average_precision(
-        profiles, label=TREATMENT, controls=controls, negatives="controls"
+        profiles, Ranking(label=TREATMENT, negatives="controls"), controls=controls
     )
     np.testing.assert_allclose(given.queries["average_precision"], expected, rtol=1e-5)
-    assert given.notes[0] == "negatives: negative controls"
+    assert given.notes[0] == Note(NoteCode.NEGATIVES, {"negatives": "controls"})
 
 
 def test_the_negatives_decide_and_are_named() -> None:
-    """The case EVL-05: other compound 0.95, own replicate 0.90, four controls 0.10."""
+    """Other compound 0.95, own replicate 0.90, four controls 0.10."""
     similarity = np.array([1, 0.9, 0.95, 0.1, 0.1, 0.1, 0.1])
     features = np.stack([similarity, np.sqrt(1 - similarity**2)], axis=1)
     metadata = pd.DataFrame({TREATMENT: ["T1", "T1", "T2", *["DMSO"] * 4]})
     profiles = Profiles(metadata, features, ["x", "y"])
-    options = {"label": TREATMENT, "controls": controls_of(profiles), "queries": np.arange(7) == 0}
+    options = {"controls": controls_of(profiles), "queries": np.arange(7) == 0}
     for negatives, value in (("controls", 1.0), ("others", 0.5), ("both", 0.5)):
-        result = mean_average_precision(profiles, **options, negatives=negatives)
+        ranking = Ranking(label=TREATMENT, negatives=negatives)
+        result = mean_average_precision(profiles, ranking, **options)
         assert result.value == pytest.approx(value)
         assert result.negatives == negatives
-    both = mean_average_precision(profiles, **options, negatives="both")
+    both = mean_average_precision(profiles, Ranking(label=TREATMENT, negatives="both"), **options)
     assert both.queries["candidates"].tolist() == [6]
 
 
@@ -133,11 +136,10 @@ def test_queries_and_candidates_can_be_chosen() -> None:
     profiles = Profiles(pd.DataFrame({TREATMENT: treatment}), features, list("abcd"))
     result = mean_average_precision(
         profiles,
-        label=TREATMENT,
+        Ranking(label=TREATMENT, metric="euclidean"),
         controls=controls_of(profiles),
         queries=replicate == 4,
         candidates=replicate < 4,
-        metric="euclidean",
     )
     expected = []
     for query in (9, 10, 11):
@@ -154,55 +156,69 @@ def test_random_profiles_score_at_chance() -> None:
     rng = np.random.default_rng(0)
     metadata = pd.DataFrame({TREATMENT: np.repeat([f"T{i}" for i in range(50)], 6)})
     profiles = Profiles(metadata, rng.normal(size=(300, 20)), [f"f{i}" for i in range(20)])
-    result = mean_average_precision(profiles, label=TREATMENT, controls=None)
+    result = mean_average_precision(profiles, Ranking(label=TREATMENT), controls=None)
     assert result.by_compound.low < result.chance < result.by_compound.high
 
 
 def test_broken_or_lonely_profiles_never_score_one() -> None:
-    """The cases EVL-01 and EVL-02."""
     profiles = wells()
     controls = controls_of(profiles)
     features = profiles.features.copy()
     features[3, 2] = np.nan
     broken = profiles.with_features(features, profiles.names)
     with pytest.raises(DataError, match="Treatment T3, Plate P3: c is nan"):
-        mean_average_precision(broken, label=TREATMENT, controls=controls)
+        mean_average_precision(broken, Ranking(label=TREATMENT), controls=controls)
     features[3] = 0
     with pytest.raises(DataError, match="cosine similarity is undefined"):
         mean_average_precision(
-            profiles.with_features(features, profiles.names), label=TREATMENT, controls=controls
+            profiles.with_features(features, profiles.names),
+            Ranking(label=TREATMENT),
+            controls=controls,
         )
     lonely = profiles.with_column(TREATMENT, ["alone", *profiles.values(TREATMENT)[1:]])
-    result = mean_average_precision(lonely, label=TREATMENT, controls=controls)
+    result = mean_average_precision(lonely, Ranking(label=TREATMENT), controls=controls)
     assert result.left_out.to_dict("records") == [
-        {"row": 0, "label": "alone", "reason": "no allowed partner"}
+        {"row": 0, "label": "alone", "reason": Reason.NO_PARTNER}
     ]
-    assert "1 of 35 queries have no allowed partner, left out: alone" in result.notes
+    note = result.notes[1]
+    assert (note.code, note.values["reason"]) == (NoteCode.LEFT_OUT, Reason.NO_PARTNER)
+    assert (note.values["count"], note.values["total"]) == (1, 35)
+    assert note.values["names"] == ("alone",)
     with pytest.raises(DataError, match="none of 35 queries"):
         mean_average_precision(
-            profiles, label=TREATMENT, controls=controls, candidates=np.zeros(45, bool)
+            profiles, Ranking(label=TREATMENT), controls=controls, candidates=np.zeros(45, bool)
         )
     with pytest.raises(DataError, match="nearest is `Metadata_Treatment"):
-        mean_average_precision(profiles, label="Metadata_Tratment", controls=None)
+        mean_average_precision(profiles, Ranking(label="Metadata_Tratment"), controls=None)
 
 
 def test_profiles_without_a_label_are_counted() -> None:
     profiles = wells()
     names = profiles.values(TREATMENT).copy()
     names[:4] = ""
-    asked = {"label": TREATMENT, "controls": controls_of(profiles)}
-    found = mean_average_precision(profiles.with_column(TREATMENT, names), **asked)
+    ranking, controls = Ranking(label=TREATMENT), controls_of(profiles)
+    found = mean_average_precision(
+        profiles.with_column(TREATMENT, names), ranking, controls=controls
+    )
     others = mean_average_precision(
-        profiles.subset(np.arange(45) >= 4), **{**asked, "controls": controls_of(profiles)[4:]}
+        profiles.subset(np.arange(45) >= 4), ranking, controls=controls[4:]
     )
     assert found.value == others.value
     assert (found.n, found.total) == (31, 35)
-    assert "4 of 35 queries have no treatment, left out" in found.notes
+    note = found.notes[1]
+    assert (note.values["reason"], note.values["count"]) == (Reason.NO_LABEL, 4)
+    assert (note.values["total"], note.values["label"]) == (35, "treatment")
     assert found.retrieved.total == 5
 
 
 def test_p_values_need_draws() -> None:
-    asked = {"label": TREATMENT, "controls": None}
     for permutations in (0, -1):
         with pytest.raises(ValueError, match=f"permutations={permutations}"):
-            mean_average_precision(wells(), **asked, permutations=permutations)
+            mean_average_precision(
+                wells(), Ranking(label=TREATMENT), controls=None, permutations=permutations
+            )
+
+
+def test_negatives_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match="negatives='all'; choose others, controls or both"):
+        Ranking(label=TREATMENT, negatives="all")

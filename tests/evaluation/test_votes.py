@@ -10,7 +10,7 @@ import pytest
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from deepprofiler.evaluation import k_nearest_accuracy, nsc
+from deepprofiler.evaluation import NoteCode, k_nearest_accuracy, nsc
 from deepprofiler.evaluation.accuracy import random_vote, vote
 from deepprofiler.profiling import Profiles
 
@@ -109,7 +109,7 @@ def test_more_neighbours_than_there_are() -> None:
     """All 34 of other compounds vote: 4 of the own mechanism, 6 of each other one."""
     result = k_nearest_accuracy(screen(), **NAMES, k=99, controls=None)
     assert result.value == result.chance == 0
-    with pytest.raises(ValueError, match="at least one neighbour"):
+    with pytest.raises(ValueError, match="k=0; it must be at least 1"):
         k_nearest_accuracy(screen(), **NAMES, k=0, controls=None)
 
 
@@ -118,4 +118,4 @@ def test_identical_profiles_vote_at_chance() -> None:
     same = profiles.with_features(np.ones_like(profiles.features), profiles.names)
     result = k_nearest_accuracy(same, **NAMES, k=3, controls=None)
     assert result.value == pytest.approx(result.chance)
-    assert any("all similarities are tied" in note for note in result.notes)
+    assert NoteCode.ALL_TIED in [note.code for note in result.notes]

@@ -1,249 +1,434 @@
-"""How well each layer's profiles match, with and without TVN: the paper's Figure 7."""
+"""The step ``evaluate``: score the profile, its baselines, other normalizations, and all layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from deepprofiler.commands.analyze.aggregate import Gathered, gather, with_enough_cells
+from deepprofiler.commands.analyze.aggregate import AggregatedWells, average_wells
 from deepprofiler.commands.analyze.classical import classical_wells
-from deepprofiler.commands.analyze.normalize import Normalized, configured_steps, fit_chain
+from deepprofiler.commands.analyze.normalize import Normalization, NormalizedWells
 from deepprofiler.commands.profile import profile
 from deepprofiler.errors import DataError
 from deepprofiler.evaluation.accuracy import Accuracy
+from deepprofiler.evaluation.evaluations import Evaluation, applicable_evaluations, choose
+from deepprofiler.evaluation.neighbours import neighbours_table
 from deepprofiler.evaluation.scores import (
     Scores,
-    chosen_evaluations,
+    average_precision_table,
+    confusion_table,
     count_scores,
     score,
+    scores_table,
     shuffled_scores,
+    wrong_matches_table,
 )
-from deepprofiler.evaluation.screen import Screen, negative_rows
+from deepprofiler.evaluation.screen import Screen
 from deepprofiler.files import replacing
 from deepprofiler.parameters import Choice
+from deepprofiler.profiling.averages import with_enough_cells
+from deepprofiler.profiling.moments import CellMoments
+from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tvn import TVN, AuthorsTVN, EfaarTVN
 from deepprofiler.project import Project
 from deepprofiler.project.outcome import LOG, Outcome
-from deepprofiler.registry import EVALUATIONS
+from deepprofiler.report.wording import measure_text, note_text, undefined_text
+
+PLAIN = "without normalization"
+_TVN = (TVN.name, AuthorsTVN.name, EfaarTVN.name)
 
 
-def baselines(
-    project: Project, gathered: Gathered, done: Normalized, outcome: Outcome
-) -> Iterator[Scores]:
-    """Score untrained weights, the cell count and shuffled labels under the same protocol.
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores of an experiment.
+
+    Attributes
+    ----------
+    screen : Screen
+        The normalized wells that the profile's scores are of.
+    methods : list of Scores
+        The profile first, then its baselines.
+    normalizations : dict
+        Names such as ``standardize + tvn`` to the scores of the same features under each; the
+        profile's own scores are among them.
+    neighbours : DataFrame or None
+        The table of ``neighbours.csv``; None where the index has no treatments.
+    """
+
+    screen: Screen
+    methods: list[Scores]
+    normalizations: dict[str, Scores]
+    neighbours: pd.DataFrame | None
+
+
+def evaluate(
+    project: Project, aggregated: AggregatedWells, normalized: NormalizedWells, outcome: Outcome
+) -> Evaluated:
+    """Score the profile, its baselines and other normalizations, and write the tables.
 
     Parameters
     ----------
     project : Project
-    gathered : Gathered
-        Of the layer that the profiles are made of.
-    done : Normalized
+    aggregated : AggregatedWells
+        Of the layer that the profile is made of.
+    normalized : NormalizedWells
     outcome : Outcome
-        Takes notes on baselines that cannot be computed.
+        Takes the scores, and notes on what cannot be computed.
+
+    Raises
+    ------
+    ConfigError
+        An evaluation or a parameter does not exist, or a value cannot be used.
     """
+    settings, folder = project.config.analyze, project.profiles_folder
+    protocol = Protocol.of(project)
+    screen = protocol.screen(normalized.wells)
+    weights = aggregated.provenance
+    own = score(
+        screen,
+        protocol.evaluations,
+        name="the learned profile" if weights.trained else "the untrained profile",
+        description=f"{project.config.train.model.name}, weights {weights.checkpoint}",
+    )
+    methods = [own]
+    if settings.baselines and (own.main or own.undefined):
+        methods += _random_weights(project, protocol, aggregated, outcome.notes)
+        if project.config.crops.mode == "cells":
+            methods.append(count_scores(screen, protocol.evaluations))
+        else:
+            outcome.notes.append("no baseline of cell counts: crops are not of single cells")
+        methods.append(shuffled_scores(screen, protocol.evaluations))
+    methods += _classical(project, protocol, aggregated.wells, outcome)
+    normalizations = score_normalizations(
+        protocol, aggregated, normalized, own, every=settings.baselines, notes=outcome.notes
+    )
+    evaluated = Evaluated(
+        screen,
+        methods,
+        normalizations,
+        neighbours_table(screen) if screen.has("treatment") else None,
+    )
+    _write_tables(folder, evaluated)
+    outcome.wrote.append(f"scores to {folder / 'scores.csv'}")
+    outcome.notes += _notes(methods)
+    return evaluated
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How profiles are normalized and scored: the same for the profile, baselines and layers.
+
+    Attributes
+    ----------
+    roles : mapping
+        Role to column.
+    options : mapping
+        Further arguments of :class:`~deepprofiler.evaluation.screen.Screen`.
+    evaluations : mapping or None
+        Configured evaluations; None: all that a screen allows.
+    normalization : Normalization
+    """
+
+    roles: Mapping[str, str]
+    options: Mapping[str, Any]
+    evaluations: Mapping[str, Evaluation] | None
+    normalization: Normalization
+
+    @classmethod
+    def of(cls, project: Project) -> Protocol:
+        """Read all of it from configuration and index."""
+        settings, index = project.config.analyze, project.index
+        options = {
+            "control": index.control,
+            "aggregate": settings.aggregate,
+            "weight": settings.weight,
+            "seed": project.config.dataset.seed,
+        }
+        evaluations = None if settings.evaluate is None else choose(settings.evaluate)
+        return cls(index.roles, options, evaluations, Normalization.of(project))
+
+    def screen(self, wells: Profiles) -> Screen:
+        """Screen of normalized wells."""
+        return Screen(wells, self.roles, **self.options)
+
+    def normalize(
+        self, wells: Profiles, cells: CellMoments | None, steps: tuple[Choice, ...]
+    ) -> Screen:
+        """Fit steps on wells and the controls' cells, and apply them.
+
+        Raises
+        ------
+        DataError
+            A step cannot be fitted.
+        """
+        chain = self.normalization.fit(wells, cells, steps)
+        return self.screen(chain.transform(wells.subset(chain.covers(wells))))
+
+
+# Baselines.
+
+
+def _random_weights(
+    project: Project, protocol: Protocol, aggregated: AggregatedWells, notes: list[str]
+) -> Iterator[Scores]:
+    """Score the same network with random weights, if the profile is not of these itself."""
     seed = project.config.dataset.seed
-    name = f"random-{seed}"
-    LOG.info("the same network with random weights, as a baseline")
+    LOG.info("profiling with random weights, as a baseline")
     try:
         profile(project, random_seed=seed)
-        (layer,) = gathered.origin.layers
-        random = gather(project, name).of_layer(layer)
-        if random.origin.digest != gathered.origin.digest:
-            steps = configured_steps(project, gathered.wells)
-            chain = fit_chain(project, random.wells, random.cells, steps)
-            yield score(
-                project,
-                chain.transform(random.wells.subset(chain.covers(random.wells))),
-                name="random weights",
-                about=f"the same network, untrained, seed {seed}, normalized in the same way",
-            )
-    except DataError as error:
-        # Profiles and scores stand without it, for instance where the images are elsewhere.
-        outcome.notes.append(f"no baseline of random weights: {error}")
-    if project.config.crops.mode == "cells":
-        yield count_scores(project, done.before(gathered))
-    else:
-        outcome.notes.append("no baseline of cell counts: views are not cells")
-    yield shuffled_scores(project, done.wells)
-
-
-def classical(project: Project, gathered: Gathered, outcome: Outcome) -> Iterator[Scores]:
-    """Score classical features of the same wells under the same protocol, if there are any."""
-    try:
-        found = classical_wells(project, gathered.wells, outcome)
-        if found is None:
+        (layer,) = aggregated.layers
+        untrained = average_wells(project, f"random-{seed}").of_layer(layer)
+        if untrained.provenance.digest == aggregated.provenance.digest:
             return
-        # Of another program's cells there are no moments: all is fitted on wells.
-        chain = fit_chain(project, found, None, configured_steps(project, gathered.wells))
+        steps = protocol.normalization.steps_for(aggregated.wells)
+        screen = protocol.normalize(untrained.wells, untrained.cells, steps)
+    except DataError as error:
+        # Profiles and scores do not depend on it; the images may be elsewhere.
+        notes.append(f"no baseline of random weights: {error}")
+        return
+    yield score(
+        screen,
+        protocol.evaluations,
+        name="random weights",
+        description=f"the same network with random weights, seed {seed}, normalized the same way",
+    )
+
+
+def _classical(
+    project: Project, protocol: Protocol, wells: Profiles, outcome: Outcome
+) -> Iterator[Scores]:
+    """Score classical features of the same wells, if there are any."""
+    try:
+        features = classical_wells(project, wells, outcome)
+        if features is None:
+            return
+        # There are no moments of another program's cells, so every step is fitted on wells.
+        screen = protocol.normalize(features, None, protocol.normalization.steps_for(wells))
     except DataError as error:
         outcome.notes.append(f"no baseline of classical features: {error}")
         return
     yield score(
-        project,
-        chain.transform(found.subset(chain.covers(found))),
+        screen,
+        protocol.evaluations,
         name="classical features",
-        about=f"{project.config.analyze.classical}, {len(found.names)} features, normalized in the "
-        "same way, on wells",
+        description=f"{project.config.analyze.classical}, {len(features.names)} features, "
+        "normalized the same way, on wells",
     )
 
 
-PLAIN = "without normalization"
+# Other normalizations of the same features.
 
 
-def corrections(
-    project: Project, gathered: Gathered, done: Normalized, chosen: Scores, outcome: Outcome
+def score_normalizations(
+    protocol: Protocol,
+    aggregated: AggregatedWells,
+    normalized: NormalizedWells,
+    own: Scores,
+    *,
+    every: bool,
+    notes: list[str],
 ) -> dict[str, Scores]:
-    """Score no normalization, standardization, TVN and Harmony beside what the config asks for.
+    """Score no normalization, standardization, TVN and Harmony beside the configured steps.
 
     Parameters
     ----------
-    project : Project
-        Its ``analyze.baselines`` asks for all; without it, only no normalization is scored.
-    gathered : Gathered
+    protocol : Protocol
+    aggregated : AggregatedWells
         Of one layer.
-    done : Normalized
-    chosen : Scores
-        Of the configured normalization, which is not scored again.
-    outcome : Outcome
+    normalized : NormalizedWells
+    own : Scores
+        Of the configured steps, which are not scored again.
+    every : bool
+        False: only no normalization is scored.
+    notes : list of str
         Takes notes on what cannot be computed.
 
     Returns
     -------
     dict
-        Names such as ``standardize + tvn`` to scores, in the order of a table; ``chosen`` itself
-        among them.
+        Names such as ``standardize + tvn`` to scores, in the order of a table; ``own`` is among
+        them.
     """
-    configured = configured_steps(project, gathered.wells)
-    found = {
-        PLAIN: chosen
-        if not configured
-        else score(
-            project,
-            done.before(gathered),
+    wells = aggregated.wells
+    configured = protocol.normalization.steps_for(wells)
+    plain = own
+    if configured:
+        plain = score(
+            protocol.screen(normalized.before(aggregated)),
+            protocol.evaluations,
             name=PLAIN,
-            about="the same wells as aggregated, without analyze.normalize",
+            description="the same wells as aggregated, without analyze.normalize",
         )
-    }
-    if project.config.analyze.baselines:
-        for names in _known(project, gathered, outcome):
-            steps = tuple(Choice(name=name) for name in names)
-            if steps == configured:
-                found[_name(steps)] = chosen
-                continue
-            try:
-                found[_name(steps)] = _scored(project, gathered, steps)
-            except DataError as error:
-                outcome.notes.append(f"no comparison with {_name(steps)}: {error}")
-    if all(chosen is not scores for scores in found.values()):
-        # Of the same steps with other parameters, the config's stand for their name.
+    scores = {PLAIN: plain}
+    for steps in _other_normalizations(protocol, wells, notes) if every else ():
+        name = _name(steps)
+        if steps == configured:
+            scores[name] = own
+            continue
+        LOG.info("scoring the same features with %s, to compare", name)
+        try:
+            screen = protocol.normalize(wells, aggregated.cells, steps)
+        except DataError as error:
+            notes.append(f"no comparison with {name}: {error}")
+            continue
+        scores[name] = score(
+            screen,
+            protocol.evaluations,
+            name=name,
+            description="the same features with another normalization",
+        )
+    if all(own is not other for other in scores.values()):
+        # The same steps with other parameters than the defaults have a name of their own.
         name = _name(configured)
-        found[f"{name}, as configured" if name in found else name] = chosen
-    return found
+        scores[f"{name}, as configured" if name in scores else name] = own
+    return scores
 
 
-def _known(project: Project, gathered: Gathered, outcome: Outcome) -> list[list[str]]:
-    """Names of the steps to compare, as far as the screen and the installation allow."""
-    wells = with_enough_cells(gathered.wells)
-    batches = len(set(wells.values(project.index.roles["batch"])))
-    known = [["standardize"]]
-    if negative_rows(project.index, wells).any():
-        known.append(["standardize", "tvn"])
-    if batches > 1 and find_spec("harmonypy") is None:
-        outcome.notes.append(
-            'no comparison with Harmony: pip install "deepprofiler-keras[harmony]"'
-        )
-    elif batches > 1:
-        known.append(["standardize", "harmony"])
-    return known
+def _other_normalizations(
+    protocol: Protocol, wells: Profiles, notes: list[str]
+) -> list[tuple[Choice, ...]]:
+    """Steps to compare with, as far as the screen and the installation allow."""
+    usable = with_enough_cells(wells)
+    chains = [["standardize"]]
+    if protocol.normalization.controls(usable).any():
+        chains.append(["standardize", "tvn"])
+    if len(set(usable.values(protocol.roles["batch"]))) > 1:
+        if find_spec("harmonypy") is None:
+            notes.append('no comparison with Harmony: pip install "deepprofiler-keras[harmony]"')
+        else:
+            chains.append(["standardize", "harmony"])
+    return [tuple(Choice(name=name) for name in names) for names in chains]
 
 
 def _name(steps: tuple[Choice, ...]) -> str:
     return " + ".join(step.name for step in steps)
 
 
-def _scored(project: Project, gathered: Gathered, steps: tuple[Choice, ...]) -> Scores:
-    LOG.info("the same features with %s, to compare", _name(steps))
-    chain = fit_chain(project, gathered.wells, gathered.cells, steps)
-    return score(
-        project,
-        chain.transform(gathered.wells.subset(chain.covers(gathered.wells))),
-        name=_name(steps),
-        about="the same features under another normalization",
-    )
+# Tables and notes.
 
 
-LAYERS = ("layer", "normalization", "metric", "value", "n", "low", "high")
-_ACCURACIES = ("nsc", "nscb", "gene-accuracy", "replicate-accuracy", "k-nn")
-_TVN = (TVN.name, AuthorsTVN.name, EfaarTVN.name)
+def _write_tables(folder: Path, evaluated: Evaluated) -> None:
+    """Write the scores of all methods, and the matches of the profile."""
+    own, *baselines = evaluated.methods
+    others = [scores for scores in evaluated.normalizations.values() if scores is not own]
+    _write(folder / "scores.csv", scores_table([own, *baselines, *others]))
+    _write(folder / "confusion.csv", confusion_table(own))
+    _write(folder / "wrong-matches.csv", wrong_matches_table(own))
+    _write(folder / "average-precision.csv", average_precision_table(own))
+    if evaluated.neighbours is None:
+        (folder / "neighbours.csv").unlink(missing_ok=True)
+    else:
+        _write(folder / "neighbours.csv", evaluated.neighbours)
 
 
-def write_layers(project: Project, gathered: Gathered, outcome: Outcome) -> None:
-    """Write ``layers.csv``: every accuracy of every layer under several normalizations.
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
 
-    These are that of ``analyze.normalize``, the same without its TVN, and none. Where there is one
-    layer, nothing is written, and an earlier table is removed.
+
+def _notes(methods: Sequence[Scores]) -> Iterator[str]:
+    """Main accuracies of the profile and its baselines in words, and what is undefined."""
+    own, *baselines = methods
+    for key, result in own.main.items():
+        yield "; ".join([measure_text(result), *map(note_text, result.notes)])
+        for other in baselines:
+            if key in other.main:
+                yield f"  {other.name}: {measure_text(other.main[key])}"
+    for reason in own.undefined.values():
+        yield f"{reason.title}: {undefined_text(reason)}"
+    for other in baselines:
+        for key, reason in other.undefined.items():
+            if key not in own.undefined:
+                yield f"{other.name}: {reason.title}: {undefined_text(reason)}"
+
+
+# Layers.
+
+
+def write_layers(project: Project, aggregated: AggregatedWells, outcome: Outcome) -> None:
+    """Write ``layers.csv``, the paper's Figure 7: accuracies by layer and normalization.
+
+    With one layer, nothing is written, and an earlier table is removed.
 
     Parameters
     ----------
     project : Project
-    gathered : Gathered
+    aggregated : AggregatedWells
         Of all layers.
     outcome : Outcome
         Takes notes on layers that cannot be normalized.
     """
     path = project.profiles_path("layers.csv")
-    if len(gathered.origin.layers) < 2:
+    if len(aggregated.layers) < 2:
         path.unlink(missing_ok=True)
         return
-    LOG.info("accuracy of %d layers", len(gathered.origin.layers))
-    rows = [
-        (layer, *row)
-        for layer in gathered.origin.layers
-        for row in _rows(project, gathered.of_layer(layer), outcome)
-    ]
-    with replacing(path) as temporary:
-        pd.DataFrame(rows, columns=list(LAYERS)).to_csv(temporary, index=False)
+    LOG.info("scoring %d layers", len(aggregated.layers))
+    _write(path, layers_table(Protocol.of(project), aggregated, outcome.notes))
 
 
-def _rows(
-    project: Project, gathered: Gathered, outcome: Outcome
-) -> Iterator[tuple[str, str, float, int, float | None, float | None]]:
-    """Normalization, metric, value, n and interval of one layer."""
-    wells = gathered.wells
-    for steps in _normalizations(configured_steps(project, wells)):
-        name = " + ".join(step.name for step in steps) or "none"
-        try:
-            chain = fit_chain(project, wells, gathered.cells, steps)
-            screen = Screen.of(project, chain.transform(wells.subset(chain.covers(wells))))
-            for result in _accuracies(project, screen):
-                exact = result.exact
-                low, high = (exact.low, exact.high) if exact else (None, None)
-                yield name, result.name, result.value, result.n, low, high
-        except DataError as error:
-            (layer,) = gathered.origin.layers
-            outcome.notes.append(f"layers.csv lacks {layer} under {name}: {error}")
+def layers_table(protocol: Protocol, aggregated: AggregatedWells, notes: list[str]) -> pd.DataFrame:
+    """Accuracies of every layer under the configured steps, these without TVN, and no steps.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    aggregated : AggregatedWells
+        Of all layers.
+    notes : list of str
+        Takes notes on layers that cannot be normalized.
+
+    Returns
+    -------
+    DataFrame
+        ``layer``, ``normalization``, ``metric``, ``value``, ``n``, and ``low`` and ``high`` of the
+        exact interval.
+    """
+    rows = []
+    for layer in aggregated.layers:
+        features = aggregated.of_layer(layer)
+        for steps in _with_and_without_tvn(protocol.normalization.steps_for(features.wells)):
+            name = _name(steps) or "none"
+            try:
+                screen = protocol.normalize(features.wells, features.cells, steps)
+            except DataError as error:
+                notes.append(f"layers.csv lacks {layer} with {name}: {error}")
+                continue
+            rows += [
+                (
+                    layer,
+                    name,
+                    result.name,
+                    result.value,
+                    result.n,
+                    result.exact.low,
+                    result.exact.high,
+                )
+                for result in _accuracies(protocol, screen)
+            ]
+    columns = ["layer", "normalization", "metric", "value", "n", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _normalizations(steps: tuple[Choice, ...]) -> list[tuple[Choice, ...]]:
+def _with_and_without_tvn(steps: tuple[Choice, ...]) -> list[tuple[Choice, ...]]:
     """Give the configured steps, these without TVN, and none; each once."""
     without = tuple(step for step in steps if step.name not in _TVN)
-    named = {tuple(step.name for step in one): one for one in (steps, without, ())}
-    return list(named.values())
+    by_name = {_name(chain): chain for chain in (steps, without, ())}
+    return list(by_name.values())
 
 
-def _accuracies(project: Project, screen: Screen) -> Iterator[Accuracy]:
-    """Evaluate what is configured and is an accuracy."""
-    titles = {EVALUATIONS.build(name).title for name in _ACCURACIES}
-    for evaluation in chosen_evaluations(project, screen):
-        if evaluation.title not in titles or evaluation.missing(screen):
-            continue
-        try:
-            found = evaluation.compute(screen)
-        except DataError:
-            # The main profile's scores say why.
-            continue
-        for result in found:
-            if isinstance(result, Accuracy):
-                yield result
+def _accuracies(protocol: Protocol, screen: Screen) -> Iterator[Accuracy]:
+    """Accuracies that are listed by layer; those that are undefined are left out."""
+    evaluations = protocol.evaluations
+    if evaluations is None:
+        evaluations = applicable_evaluations(screen)
+    listed = {key: one for key, one in evaluations.items() if one.by_layer}
+    scores = score(screen, listed, name="a layer")
+    for key in listed:
+        for measure in scores.of(key):
+            if isinstance(measure, Accuracy):
+                yield measure
