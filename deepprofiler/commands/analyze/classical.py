@@ -1,213 +1,54 @@
-"""Classical features as a baseline: computed here, or a table of another program."""
+"""Classical features as a baseline: measured by cp-measure, or read from another program's table.
+
+They are scored by the step ``evaluate``. Measuring them is a small command of its own, which keeps
+a well file for each well, so it does not stand there.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from deepprofiler.columns import COUNT, PLATE, WELL
-from deepprofiler.commands.analyze.aggregate import with_enough_cells
+from deepprofiler.columns import CELL, COUNT, PLATE, SITE, WELL
 from deepprofiler.commands.locate import locate
 from deepprofiler.errors import DataError
-from deepprofiler.files import file_digest, replacing, values_digest
+from deepprofiler.files import replacing
 from deepprofiler.imaging.object_features import CP_MEASURE, measure_objects, require_cp_measure
 from deepprofiler.imaging.read import inspect, read_labels
 from deepprofiler.imaging.segment import centers
 from deepprofiler.parallel import ordered_map
+from deepprofiler.parameters import Decides, deciding
+from deepprofiler.profiling.averages import with_enough_cells
 from deepprofiler.profiling.join import defined_means, join, without_undefined
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
+from deepprofiler.project.freshness import (
+    FileState,
+    Provenance,
+    describe,
+    digest_of,
+    versions,
+)
 from deepprofiler.project.index import Site, Well
-from deepprofiler.project.networks import versions
 from deepprofiler.project.outcome import LOG, Failures, Outcome
-from deepprofiler.project.sites import SiteReader, correction_digest, explain
+from deepprofiler.project.sites import SiteReader, correction_digest, explain, states
 from deepprofiler.project.well_file import (
-    Origin,
     WellFeatures,
-    finished_origin,
+    WellProvenance,
     iterate,
+    read_provenance_if_usable,
     write_well,
 )
 
 # Folder beside the baseline of random weights.
 _BASELINE = "classical"
-
-
-def measure_cells(project: Project, outcome: Outcome) -> Profiles:
-    """Measure the nuclei of every well and average them.
-
-    Wells that are finished with the same label images and settings are left alone, unless a site
-    of theirs failed. Label images that are missing are made first, by ``locate``.
-
-    Parameters
-    ----------
-    project : Project
-    outcome : Outcome
-        Takes what was written and left out.
-
-    Returns
-    -------
-    Profiles
-        A row for each well with nuclei: plate, well, number of nuclei, and the mean of each feature
-        over those in which it is defined. It is also written to ``profiles/classical.parquet``.
-
-    Raises
-    ------
-    ConfigError
-        The package cp-measure is not installed.
-    DataError
-        No well has nuclei.
-    """
-    require_cp_measure()
-    if not all(project.labels_path(site).exists() for site in project.index.sites):
-        LOG.info("classical features need label images: running locate with labels first")
-        locate(project, labels=True)
-    wells = project.index.wells()
-    correction = lru_cache(partial(correction_digest, project))
-    inputs = [_inputs(project, well, correction(well.plate)) for well in wells]
-    todo = [
-        (well, digest)
-        for well, digest in zip(wells, inputs, strict=True)
-        if not _is_current(project, well, digest)
-    ]
-    failures = Failures(project, "analyze")
-    sites = [site for well, _ in todo for site in well.sites]
-    measure = _Measure(SiteReader(project), replace(project), project.index.channels)
-    found = ordered_map(measure, sites, workers=min(project.workers, max(len(sites), 1)))
-    results = track(found, len(sites), "analyze: sites, classical features")
-    for well, digest in todo:
-        _write(project, well, [next(results) for _ in well.sites], digest, failures)
-    next(results, None)
-    failures.write()
-    for what, count in failures.counts().items():
-        outcome.left_out[f"{what} from the classical features"] = count
-    return _average(project, wells, outcome)
-
-
-@dataclass(frozen=True)
-class _Site:
-    """Objects of one site: centres (N,), features (N, D) and their D names; or why there are none.
-
-    A site without objects has no names.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    features: np.ndarray
-    names: tuple[str, ...]
-    failed: str = ""
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """Measures one site."""
-
-    reader: SiteReader
-    paths: Project
-    channels: tuple[str, ...]
-
-    def __call__(self, site: Site) -> _Site:
-        """Read image and labels of ``site``, and measure the objects."""
-        none = np.empty(0)
-        try:
-            labels = read_labels(self.paths.labels_path(site))
-            image = self.reader.image(site)
-            stored = inspect(self.reader.files(site)[0].path).dtype
-            full = float(np.iinfo(stored).max) if stored.kind == "u" else 1.0
-            features, names = measure_objects(image, labels, self.channels, full_scale=full)
-        except DataError as error:
-            return _Site(none, none, np.empty((0, 0)), (), str(error))
-        x, y, _ = centers(labels)
-        return _Site(x, y, features, tuple(names))
-
-
-def _write(
-    project: Project, well: Well, results: list[_Site], inputs: str, failures: Failures
-) -> None:
-    """Write one well's file, and name the sites that were left out."""
-    failed = {}
-    for site, result in zip(well.sites, results, strict=True):
-        if result.failed:
-            failed[site.site] = explain(site, result.failed)
-            failures.add(well.plate, well.well, site.site, failed[site.site])
-    names = next((result.names for result in results if result.names), ())
-    pairs = [pair for pair in zip(well.sites, results, strict=True) if len(pair[1].x)]
-    cells = pd.DataFrame(
-        {
-            "site": [site.site for site, result in pairs for _ in result.x],
-            "cell": np.concatenate([np.empty(0, int), *(np.arange(len(r.x)) for _, r in pairs)]),
-            "x": np.concatenate([np.empty(0), *(result.x for _, result in pairs)]),
-            "y": np.concatenate([np.empty(0), *(result.y for _, result in pairs)]),
-        }
-    )
-    origin = Origin(
-        plate=well.plate,
-        well=well.well,
-        names=names,
-        layers={CP_MEASURE: [0, len(names)]},
-        channels=project.index.channels,
-        crop_size=0,
-        rescale="none",
-        checkpoint=CP_MEASURE,
-        digest=version(CP_MEASURE),
-        inputs=inputs,
-        failed=failed,
-        versions=versions(),
-    )
-    features = np.concatenate(
-        [np.empty((0, len(names)), np.float32), *(result.features for _, result in pairs)]
-    )
-    with replacing(project.well_path(well.plate, well.well, _BASELINE)) as temporary:
-        write_well(temporary, WellFeatures(features, cells, origin))
-
-
-def _average(project: Project, wells: list[Well], outcome: Outcome) -> Profiles:
-    """Average the cells of each well, and write the table."""
-    paths = [project.well_path(well.plate, well.well, _BASELINE) for well in wells]
-    means = []
-    for well in iterate(paths):
-        count = len(well.features)
-        if count:
-            named = pd.DataFrame({PLATE: [well.origin.plate], WELL: [well.origin.well]})
-            cells = Profiles(
-                named.loc[[0] * count], well.features.astype(np.float64), list(well.origin.names)
-            )
-            means.append(defined_means(cells, [PLATE, WELL]).with_column(COUNT, count))
-    if not means:
-        raise DataError("the label images in outputs/labels hold no nuclei to measure")
-    profiles = Profiles.concat(means)
-    path = project.profiles_path("classical.parquet")
-    profiles.write(path)
-    outcome.wrote.append(f"{len(profiles.names)} classical features of {len(profiles)} wells")
-    return profiles
-
-
-def _inputs(project: Project, well: Well, correction: str | None) -> str:
-    """Hash everything but pixels that decides a well's features."""
-    decides = {
-        "channels": project.index.channels,
-        "prepare": project.config.prepare.model_dump(include={"illumination", "compress"}),
-        "illumination": correction,
-        "labels": [
-            [site.site, site.sources, file_digest(project.labels_path(site))] for site in well.sites
-        ],
-    }
-    return values_digest(decides)
-
-
-def _is_current(project: Project, well: Well, inputs: str) -> bool:
-    """Tell whether a well's file was made of the same, without failures."""
-    origin = finished_origin(project.well_path(well.plate, well.well, _BASELINE))
-    if origin is None:
-        return False
-    return (origin.inputs, origin.digest, origin.failed) == (inputs, version(CP_MEASURE), {})
-
-
 # So many rows and features are named in a note.
 _NAMED = 5
 
@@ -233,12 +74,12 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
     Raises
     ------
     DataError
-        The table cannot be read, has no plate and well, or no well of ours.
+        The table cannot be read, has no plate and well, or none of our wells.
     """
     source = project.config.analyze.classical
     left_out_path = project.profiles_path("classical-features-left-out.csv")
     if source != CP_MEASURE:
-        # What it could not measure is no longer of interest.
+        # Sites that an earlier run could not measure no longer matter.
         Failures(project, "analyze").write()
     if source is None:
         left_out_path.unlink(missing_ok=True)
@@ -247,7 +88,7 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
     theirs = measure_cells(project, outcome) if source == CP_MEASURE else Profiles.read(path)
     try:
         joined = join(wells, theirs, [PLATE, WELL])
-        found, left_out = without_undefined(with_enough_cells(joined.profiles))
+        features, left_out = without_undefined(with_enough_cells(joined.profiles))
     except DataError as error:
         raise DataError(f"classical features of {path.name}: {error}") from None
     table = pd.DataFrame(left_out.items(), columns=["feature", "reason"])
@@ -264,4 +105,228 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
                 f"classical features ({source}): left out {len(names)} {what}: "
                 f"{', '.join(names[:_NAMED])}{more}"
             )
-    return found
+    return features
+
+
+# -- measuring ---------------------------------------------------------------------------------
+
+
+def measure_cells(project: Project, outcome: Outcome) -> Profiles:
+    """Measure the nuclei of every well and average them.
+
+    A well is kept while what its features are made from is the same: settings, images, label
+    images, illumination, and the version of cp-measure. A well with a failed site is always
+    measured again. Missing label images are made first, by ``locate``.
+
+    Parameters
+    ----------
+    project : Project
+    outcome : Outcome
+        Takes what was written and left out.
+
+    Returns
+    -------
+    Profiles
+        A row for each well with nuclei: plate, well, number of nuclei, and the mean of each feature
+        over the nuclei in which it is defined. It is also written to
+        ``profiles/classical.parquet``.
+
+    Raises
+    ------
+    ConfigError
+        The package cp-measure is not installed.
+    DataError
+        No well has nuclei.
+    """
+    require_cp_measure()
+    if not all(project.labels_path(site).exists() for site in project.index.sites):
+        LOG.info("classical features need label images: running locate with labels first")
+        locate(project, labels=True)
+    plans = list(_plans(project))
+    outdated = [plan for plan in plans if not _is_current(plan, project.root)]
+    failures = Failures(project, "analyze")
+    for plan, sites in _measured(outdated, SiteReader(project), project.workers):
+        _write(plan, sites, failures)
+    failures.write()
+    for what, count in failures.counts().items():
+        outcome.left_out[f"{what} from the classical features"] = count
+    profiles = _average([plan.path for plan in plans])
+    profiles.write(project.profiles_path("classical.parquet"))
+    outcome.wrote.append(f"{len(profiles.names)} classical features of {len(profiles)} wells")
+    return profiles
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A well to measure, its file, and what it is made from, but for the files.
+
+    Attributes
+    ----------
+    labels : dict
+        Names of the label images, one a site, as provenance knows them, to their paths.
+    """
+
+    well: Well
+    path: Path
+    labels: dict[str, Path]
+    channels: tuple[str, ...]
+    made_from: Provenance
+
+
+def _plans(project: Project) -> Iterator[_Plan]:
+    """Plan every well of the index."""
+    channels = project.index.channels
+    correction = lru_cache(partial(correction_digest, project))
+    prepare = deciding(project.config.prepare, Decides.FEATURES)
+    settings = {f"prepare.{name}": value for name, value in prepare.items()}
+    for well in project.index.wells():
+        labels = [project.labels_path(site) for site in well.sites]
+        yield _Plan(
+            well,
+            project.well_path(well.plate, well.well, _BASELINE),
+            {project.name_of(path): path for path in labels},
+            channels,
+            Provenance(
+                output="classical features",
+                settings={"dataset.channels": list(channels), **settings},
+                inputs={
+                    CP_MEASURE: version(CP_MEASURE),
+                    "illumination": correction(well.plate),
+                    "images named by the index": digest_of([s.sources for s in well.sites]),
+                },
+                versions=versions(),
+            ),
+        )
+
+
+def _is_current(plan: _Plan, root: Path) -> bool:
+    """Tell whether a well's file would be the same now, and was written without failures."""
+    stored = read_provenance_if_usable(plan.path)
+    if stored is None or stored.failed:
+        return False
+    if stored.made_from is None:
+        LOG.info("%s was written by an earlier release; the well is measured again", plan.path)
+        return False
+    if differences := stored.made_from.differences(plan.made_from, root):
+        reason = describe(differences)
+        LOG.info("plate %s well %s is measured again: %s", stored.plate, stored.well, reason)
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _SiteObjects:
+    """The objects of one site, or why there are none.
+
+    Attributes
+    ----------
+    x, y : ndarray, (N,)
+        Centres in pixels.
+    features : ndarray, (N, D)
+    names : tuple of str
+        D names; a site without objects has none.
+    files : dict
+        States of images and label image.
+    failed : DataError or None
+    """
+
+    x: np.ndarray = field(default_factory=lambda: np.empty(0))
+    y: np.ndarray = field(default_factory=lambda: np.empty(0))
+    features: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    names: tuple[str, ...] = ()
+    files: dict[str, FileState] = field(default_factory=dict)
+    failed: DataError | None = None
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Measures one site, in a process of its own."""
+
+    reader: SiteReader
+    channels: tuple[str, ...]
+
+    def __call__(self, work: tuple[Site, str, Path]) -> _SiteObjects:
+        """Read image and labels of a site, and measure the objects."""
+        site, labels_name, labels_path = work
+        try:
+            files = states({labels_name: labels_path}) | self.reader.states(site)
+            labels = read_labels(labels_path)
+            image = self.reader.image(site)
+            stored = inspect(self.reader.files(site)[0].path).dtype
+            full = float(np.iinfo(stored).max) if stored.kind == "u" else 1.0
+            features, names = measure_objects(image, labels, self.channels, full_scale=full)
+        except DataError as error:
+            return _SiteObjects(failed=error)
+        x, y, _ = centers(labels)
+        return _SiteObjects(x, y, features, tuple(names), files)
+
+
+def _measured(
+    plans: Sequence[_Plan], reader: SiteReader, workers: int
+) -> Iterator[tuple[_Plan, list[_SiteObjects]]]:
+    """Measure all sites in parallel, and give them well by well."""
+    work = [
+        (site, name, path)
+        for plan in plans
+        for site, (name, path) in zip(plan.well.sites, plan.labels.items(), strict=True)
+    ]
+    measure = _Measure(reader, reader.channels)
+    results = ordered_map(measure, work, workers=min(workers, max(len(work), 1)))
+    progress = track(results, len(work), "analyze: sites, classical features")
+    for plan in plans:
+        yield plan, [next(progress) for _ in plan.well.sites]
+    next(progress, None)
+
+
+def _write(plan: _Plan, sites: list[_SiteObjects], failures: Failures) -> None:
+    """Write one well's file, and report the sites that were left out."""
+    well, failed = plan.well, {}
+    for site, objects in zip(well.sites, sites, strict=True):
+        if objects.failed is not None:
+            failed[site.site] = explain(site, objects.failed)
+            failures.add(well.plate, well.well, site.site, failed[site.site])
+    names = next((objects.names for objects in sites if objects.names), ())
+    pairs = [pair for pair in zip(well.sites, sites, strict=True) if len(pair[1].x)]
+    cells = pd.DataFrame(
+        {
+            SITE: [site.site for site, objects in pairs for _ in objects.x],
+            CELL: np.concatenate([np.empty(0, int), *(np.arange(len(s.x)) for _, s in pairs)]),
+            "x": np.concatenate([np.empty(0), *(objects.x for _, objects in pairs)]),
+            "y": np.concatenate([np.empty(0), *(objects.y for _, objects in pairs)]),
+        }
+    )
+    files = {name: state for objects in sites for name, state in objects.files.items()}
+    provenance = WellProvenance(
+        plate=well.plate,
+        well=well.well,
+        names=names,
+        layers={CP_MEASURE: [0, len(names)]},
+        channels=plan.channels,
+        crop_size=0,
+        rescale="none",
+        checkpoint=CP_MEASURE,
+        digest=version(CP_MEASURE),
+        made_from=plan.made_from.with_files(files),
+        failed=failed,
+    )
+    none = np.empty((0, len(names)), np.float32)
+    features = np.concatenate([none, *(objects.features for _, objects in pairs)])
+    with replacing(plan.path) as temporary:
+        write_well(temporary, WellFeatures(features, cells, provenance))
+
+
+def _average(paths: Sequence[Path]) -> Profiles:
+    """Average the cells of each well; each feature over the cells in which it is defined."""
+    means = []
+    for well in iterate(paths):
+        if count := len(well.features):
+            place = pd.DataFrame({PLATE: [well.provenance.plate], WELL: [well.provenance.well]})
+            cells = Profiles(
+                place.loc[[0] * count],
+                well.features.astype(np.float64),
+                list(well.provenance.names),
+            )
+            means.append(defined_means(cells, [PLATE, WELL]).with_column(COUNT, count))
+    if not means:
+        raise DataError("the label images in outputs/labels hold no nuclei to measure")
+    return Profiles.concat(means)

@@ -1,4 +1,4 @@
-"""The step ``normalize``: fit the configured normalizers on the wells of a screen, and apply them."""
+"""The step ``normalize``: fit the configured normalizers on the wells of a screen; apply them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,15 @@
-"""Whether `analyze` can do what the config asks for, told before anything is computed."""
+"""What ``analyze`` needs, checked before anything is computed.
+
+A file of its own, because ``check`` and ``run`` ask for it too: a wrong name is reported before
+hours of training.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 
 from deepprofiler.columns import PLATE, WELL
 from deepprofiler.commands.analyze.normalize import Normalization
@@ -17,26 +24,28 @@ from deepprofiler.report.embedding import require_umap
 
 
 def require_analysis(project: Project, *, report: bool) -> list[str]:
-    """Refuse settings of ``analyze`` that cannot be used, rather than after hours of training.
+    """Refuse settings of ``analyze`` that cannot be used.
 
     Parameters
     ----------
     project : Project
     report : bool
-        Whether the page is asked for.
+        Whether the report is to be made.
 
     Returns
     -------
     list of str
-        Facts that are worth telling.
+        What was found in the table of classical features, for a summary.
 
     Raises
     ------
+    PluginError
+        A normalizer, an evaluation or a parameter does not exist, or a value cannot be used.
     ConfigError
-        A step, an evaluation or a parameter does not exist, a file does not, or a package is not
-        installed.
+        A file does not exist, or a package is not installed.
     DataError
-        The table of classical features cannot be read, has no plate and well, or no well of ours.
+        The table of classical features cannot be read, has no plate and well, or no well of the
+        index.
     """
     settings = project.config.analyze
     project.load_plugins(NORMALIZERS, EVALUATIONS)
@@ -46,24 +55,27 @@ def require_analysis(project: Project, *, report: bool) -> list[str]:
         require_umap()
     if settings.classical == CP_MEASURE:
         require_cp_measure()
-    return _of_table(project) if settings.classical not in (None, CP_MEASURE) else []
+        return []
+    if settings.classical is None:
+        return []
+    wells = project.index.well_table()[[PLATE, WELL]]
+    return [_require_table(settings.classical, project.named_path(settings.classical), wells)]
 
 
-def _of_table(project: Project) -> list[str]:
-    """Look for our wells in a table of classical features."""
-    source = str(project.config.analyze.classical)
-    path = project.named_path(source)
+def _require_table(source: str, path: Path, wells: pd.DataFrame) -> str:
+    """Look for the wells of the index in a table of classical features."""
     if not path.is_file():
         is_what = "is a folder" if path.is_dir() else "does not exist"
         raise ConfigError(
             f"analyze.classical names {source}: {path} {is_what}; give {CP_MEASURE}, or a "
             "table from the project's folder on"
         )
-    wells = project.index.well_table()[[PLATE, WELL]]
     ours = Profiles(wells, np.zeros((len(wells), 1)), ["none"])
     try:
-        found = join(ours, Profiles.read(path), [PLATE, WELL]).profiles
+        features = join(ours, Profiles.read(path), [PLATE, WELL]).profiles
     except DataError as error:
         raise DataError(f"classical features of {path.name}: {error}") from None
-    features = len(found.names)
-    return [f"classical features: {features} in {source}, of {len(found)} of {len(wells)} wells"]
+    return (
+        f"classical features: {len(features.names)} in {source}, of {len(features)} of "
+        f"{len(wells)} wells"
+    )

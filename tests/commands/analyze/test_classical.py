@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -125,6 +127,20 @@ def test_cp_measure_averages_the_nuclei_of_each_well(tmp_path: Path) -> None:
     changed = [file for file in files if file.stat().st_mtime_ns != before[file]]
     assert len(files) == 12
     assert [(file.parent.name, file.stem) for file in changed] == [("P2", "B03")]
+
+    # Once all images can be read, only changed contents matter, not the times of files.
+    image = base.image("P2", "B03", "2", "ER")
+    shutil.copyfile(base.image("P2", "B03", "1", "ER"), image)
+    analyze(Project(tmp_path, cores=1))
+    for path in (image, project.labels_path(project.index.sites[0])):
+        os.utime(path, ns=(0, 0))
+    before = {file: file.stat().st_mtime_ns for file in files}
+    analyze(Project(tmp_path, cores=1))
+    assert [file for file in files if file.stat().st_mtime_ns != before[file]] == []
+    shutil.copyfile(base.image("P1", "A02", "1", "DNA"), base.image("P1", "A02", "2", "DNA"))
+    analyze(Project(tmp_path, cores=1))
+    changed = [file for file in files if file.stat().st_mtime_ns != before[file]]
+    assert [(file.parent.name, file.stem) for file in changed] == [("P1", "A02")]
 
 
 def test_what_cannot_be_used_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from made_features import write_cells
 
 from deepprofiler.commands.analyze import analyze
 from deepprofiler.commands.analyze.aggregate import average_wells
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import DataError, PluginError
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.project import Project
 
@@ -154,7 +154,7 @@ def test_every_step_can_be_named(tmp_path: Path) -> None:
 
 def test_a_step_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     profiled(tmp_path, normalize=["rank-int"])
-    with pytest.raises(ConfigError, match="no normalizer rank-int; nearest is `rank-normal"):
+    with pytest.raises(PluginError, match="no normalizer `rank-int`; nearest is `rank-normal"):
         analyze(Project(tmp_path, cores=1))
 
 
