@@ -163,7 +163,7 @@ def _reduced(features: np.ndarray, seed: int) -> np.ndarray:
     if size <= COMPONENTS:
         return features
     reduced = PCA(min(COMPONENTS, count), svd_solver="randomized", random_state=seed)
-    return reduced.fit_transform(features)
+    return np.asarray(reduced.fit_transform(features))
 
 
 def _principal(features: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ saves the same as a figure beside the page. ``script_data`` gives what the page'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -308,7 +308,7 @@ class Neighbours:
             [name for name in columns[rank:] if name not in shown],
         )
 
-    def by_treatment(self) -> Iterator[list[dict[str, Any]]]:
+    def by_treatment(self) -> Iterator[list[dict[Hashable, Any]]]:
         """Give the rows of each treatment."""
         for _, rows in self.table.groupby("treatment", sort=False):
             yield rows.to_dict("records")
@@ -353,8 +353,8 @@ class PlateWells:
     caption: str
 
     def flagged(self) -> pd.DataFrame:
-        """Table of the flagged wells: ``plate, well, why``."""
-        table = pd.DataFrame({"plate": self.plates, "well": self.wells, "why": self.flags})
+        """Table of the flagged wells: ``plate, well, reason``."""
+        table = pd.DataFrame({"plate": self.plates, "well": self.wells, "reason": self.flags})
         return table[[bool(flag) for flag in self.flags]].reset_index(drop=True)
 
     def script_data(self) -> dict[str, Any]:
@@ -449,12 +449,12 @@ def _flags(
 
 def _plates_caption(inputs: ReportInputs) -> str:
     quality = (
-        "Intensity and focus are not available: `prepare` has not measured these plates or "
+        "Intensity and focus are not available: prepare has not measured these plates or "
         "channels."
         if inputs.quality is None
         else "Intensity: mean grey level of the images as stored. Focus: slope of the power "
         "spectrum (Bray et al. 2012); a lower value means more blur. Both are means over the sites "
-        "of a well, measured by `prepare`."
+        "of a well, measured by prepare."
     )
     return (
         f"{quality} A well is flagged if it has fewer than {inputs.min_cells} cells, or if its "

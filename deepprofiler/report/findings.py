@@ -196,6 +196,10 @@ def _verdict(metric: Metric, subject: Method, baselines: Sequence[Method]) -> tu
     overlapping = [
         other for other, rival in rivals if rival.high is not None and rival.high >= own.low
     ]
+    if overlapping == [name]:
+        return Verdict.OPEN, (
+            f"This is higher than {reached}, but not clearly: their 95\u00a0% intervals overlap."
+        )
     if overlapping:
         return Verdict.OPEN, (
             f"This is higher than {reached}, but not clearly: the interval overlaps with that of "

@@ -57,7 +57,7 @@ def example_rows(treatments: np.ndarray, controls: np.ndarray) -> list[np.ndarra
 
 def display_ranges(crops: np.ndarray) -> np.ndarray:
     """Intensities (C, 2) to show as black and as full colour, from crops (N, S, S, C)."""
-    return np.percentile(crops, [_BLACK, _FULL_COLOUR], axis=(0, 1, 2)).T
+    return np.asarray(np.percentile(crops, [_BLACK, _FULL_COLOUR], axis=(0, 1, 2)).T)
 
 
 def composite(crops: np.ndarray, ranges: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def composite(crops: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     low, high = limits[:, None, None, :, 0], limits[:, None, None, :, 1]
     scaled = np.clip((crops - low) / np.maximum(high - low, 1e-6), 0, 1)
     mixed = scaled @ np.array([to_rgb(colour) for colour in _colours(channels)], np.float32)
-    return (np.clip(mixed, 0, 1) * 255).round().astype(np.uint8)
+    return np.asarray((np.clip(mixed, 0, 1) * 255).round(), np.uint8)
 
 
 def _colours(channels: int) -> list[str]:

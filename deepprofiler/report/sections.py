@@ -122,17 +122,17 @@ _MEANINGS = {
     "nsc": _Meaning(
         "treatments",
         "have the same mechanism as their nearest neighbour among other compounds",
-        "no mechanism, or none of another compound",
+        "no mechanism, or no other compound has it",
     ),
     "nscb": _Meaning(
         "treatments",
         "have the same mechanism as their nearest neighbour among other compounds in other batches",
-        "no mechanism, or none of another compound in another batch",
+        "no mechanism, or no other compound in another batch has it",
     ),
     "gene-accuracy": _Meaning(
         "wells",
         "have the same gene as their nearest neighbour among other variants",
-        "no gene, or no other variant of it",
+        "no gene, or no other variant of the gene",
     ),
     "replicate-accuracy": _Meaning(
         "wells", "have the same treatment as their nearest neighbour", "no replicate"
@@ -180,7 +180,7 @@ def _left_out(inputs: ReportInputs) -> Iterator[LeftOut]:
     undefined = len(inputs.chain.left_out_)
     yield LeftOut("features", undefined, inputs.features, "undefined in the normalization")
     yield LeftOut("cells", inputs.not_finite_cells, None, "features that are not finite")
-    yield LeftOut("sites", inputs.failed_sites, inputs.sites, "could not be read or profiled; see the failures")
+    yield LeftOut("sites", inputs.failed_sites, inputs.sites, "could not be profiled")
     if inputs.failures is not None:
         outside = int((inputs.failures["cell"] != "").sum())
         yield LeftOut("cells", outside, None, "location outside the image")
@@ -208,7 +208,7 @@ def _measures_section(inputs: ReportInputs, figures: FigureFolder) -> Section:
         for undefined in learned.undefined.values()
     ]
     return Section(
-        "All measures",
+        "Measures",
         (),
         tuple(_confusion_pictures(learned, figures)),
         (table,) if len(table.rows) else (),
@@ -228,9 +228,8 @@ def _normalizations_section(inputs: ReportInputs) -> Section:
     if not len(table.rows) or len(headings) < 2:
         return Section("Normalization", notes=notes)
     text = (
-        "The same features under other normalizations. Do not choose the best of them from this "
-        "table: the scores of a normalization that was chosen by its scores are too high. Choose "
-        "it before you look at mechanisms.",
+        "The same features under other normalizations. Choose a normalization before you look at "
+        "mechanisms: the scores of one that is chosen for its scores are too optimistic.",
     )
     return Section("Normalization", text, (), (table,), notes)
 
@@ -281,7 +280,7 @@ def _best(measures: list[Measure | None], lower: bool) -> np.ndarray:
     defined = values[~np.isnan(values)]
     if len(defined) < 2:
         return np.zeros(len(values), bool)
-    return values == (defined.min() if lower else defined.max())
+    return np.asarray(values == (defined.min() if lower else defined.max()))
 
 
 def _measure_cell(measure: Measure | None) -> str:

@@ -32,6 +32,12 @@ _NEGATIVES: dict[Negatives, str] = {
     "both": "profiles of other labels and negative controls",
 }
 
+_NEGATIVES = {
+    "others": "treated profiles of other labels",
+    "controls": "negative controls",
+    "both": "treated profiles of other labels and negative controls",
+}
+
 
 def _left_out(values: Mapping[str, Any]) -> str:
     reason = _REASONS[Reason(values["reason"])].format(label=values["label"])

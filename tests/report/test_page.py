@@ -24,29 +24,9 @@ from deepprofiler.report import (
 from deepprofiler.report import (
     plate_maps as plates,
 )
-from deepprofiler.report.findings import (
-    Comparison,
-    Estimate,
-    LeftOut,
-    Method,
-    Metric,
-    number,
-    sentences,
-)
-from deepprofiler.report.page import (
-    Neighbours,
-    Picture,
-    Points,
-    Report,
-    Section,
-    Similarities,
-    Table,
-    Wells,
-    render,
-    similarity_values,
-    wells_values,
-    write,
-)
+from deepprofiler.report.explore import Neighbours, PlateWells, PointMap, Similarities
+from deepprofiler.report.findings import Comparison, Estimate, LeftOut, Method, Metric, summarize
+from deepprofiler.report.page import Page, Picture, Section, Table, render, write
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -59,7 +39,7 @@ HOSTILE = [
 VOID = {"meta", "img", "input", "link", "br", "line", "circle"}
 
 
-class Page(HTMLParser):
+class ParsedPage(HTMLParser):
     """Collects elements, text and addresses, and checks that elements close in order."""
 
     def __init__(self, text: str) -> None:
@@ -92,16 +72,23 @@ class Page(HTMLParser):
 
 
 METRICS = (
-    Metric("NSC", "treatments", "have a nearest neighbour of the same mechanism", 0.08),
-    Metric("mAP", "wells", "mean average precision of finding the same treatment", 0.03, False),
+    Metric("nsc", "NSC", "treatments", "have a nearest neighbour of the same mechanism", 0.08),
+    Metric(
+        "replicate-map",
+        "mAP",
+        "wells",
+        "mean average precision of finding the same treatment",
+        0.03,
+        counted=False,
+    ),
 )
 
 
 def compared(learned, random, count=None):
-    methods = [Method("the learned profile", "ResNet18", {"NSC": learned})]
-    methods.append(Method("random weights", "not trained", {"NSC": random}))
+    methods = [Method("the learned profile", "ResNet18", {"nsc": learned})]
+    methods.append(Method("random weights", "not trained", {"nsc": random}))
     if count is not None:
-        methods.append(Method("the cell count alone", "one number", {"NSC": count}))
+        methods.append(Method("the cell count alone", "one number", {"nsc": count}))
     return Comparison(METRICS, methods)
 
 
@@ -115,7 +102,7 @@ MISSING = (
 
 
 def plain(**changes):
-    report = Report(
+    page = Page(
         title="A screen",
         subtitle="results",
         facts={"wells": 400, "cells": 71963},
@@ -123,7 +110,7 @@ def plain(**changes):
         left_out=MISSING,
         provenance={"seed": "0", "checkpoint": "last.h5"},
     )
-    return replace(report, **changes)
+    return replace(page, **changes)
 
 
 def wells(count, names):
@@ -139,7 +126,7 @@ def wells(count, names):
 
 
 def full(folder):
-    """A report that uses every part, with hostile names wherever a user names something."""
+    """A page that uses every part, with hostile names wherever a user names something."""
     count = len(HOSTILE)
     data = pd.DataFrame({"name": HOSTILE})
     figure = plot.confusion_matrix(np.eye(count), HOSTILE, truth="a", prediction="b")
@@ -151,18 +138,21 @@ def full(folder):
     columns.loc[3, "cells"] = np.nan
     neighbours = pd.DataFrame(
         {
-            "query": np.repeat(HOSTILE, 2),
-            "query_group": np.repeat(["a", "", "a", "b", "b", HOSTILE[0]], 2),
+            "treatment": np.repeat(HOSTILE, 2),
+            "group": np.repeat(["a", "", "a", "b", "b", HOSTILE[0]], 2),
+            "rank": [1, 2] * 6,
             "neighbour": HOSTILE * 2,
             "neighbour_group": ["a"] * 12,
             "similarity": np.linspace(1, -1, 12),
         }
     )
-    methods = [Method(name, name, {"NSC": GOOD}) for name in HOSTILE[:3]]
+    methods = [Method(name, name, {"nsc": GOOD}) for name in HOSTILE[:3]]
     similarity = Similarities(HOSTILE, HOSTILE, np.eye(count), HOSTILE[0], HOSTILE[1])
     places = [f"{row}{column:02d}" for row in "AB" for column in (1, 2, 12)]
     quantities = pd.DataFrame({"cells": [0, 1, 2, 3, 4, np.nan], HOSTILE[2]: np.arange(6.0)})
-    on_plates = Wells(["P", "P", "P", *HOSTILE[3:4] * 3], places, quantities, HOSTILE, HOSTILE[1])
+    on_plates = PlateWells(
+        ["P", "P", "P", *HOSTILE[3:4] * 3], places, quantities, HOSTILE, HOSTILE[1]
+    )
     bold = np.zeros(data.shape, bool)
     table = Table(HOSTILE[0], data, HOSTILE[2], bold, folded=True)
     return plain(
@@ -171,8 +161,8 @@ def full(folder):
         facts={HOSTILE[0]: HOSTILE[1]},
         comparison=Comparison(METRICS, methods),
         left_out=(LeftOut(HOSTILE[0], 3, None, HOSTILE[1]),),
-        notes=tuple(HOSTILE),
-        views=(Points(HOSTILE[0], points, HOSTILE[1], columns),),
+        warnings=tuple(HOSTILE),
+        maps=(PointMap(HOSTILE[0], points, HOSTILE[1], columns),),
         wells=on_plates,
         similarities=similarity,
         neighbours=Neighbours(neighbours, HOSTILE[0], HOSTILE[1]),
@@ -190,7 +180,7 @@ def hostile(tmp_path):
 
 
 def test_page_is_well_formed_and_names_are_text(hostile):
-    page = Page(hostile)
+    page = ParsedPage(hostile)
     shown = "".join(page.text)
     for name in HOSTILE:
         assert name in shown
@@ -204,7 +194,7 @@ def test_page_is_well_formed_and_names_are_text(hostile):
 
 
 def test_names_survive_the_way_into_the_script(hostile):
-    content = re.search(r'<script type="application/json" id="views">(.*?)</script>', hostile)[1]
+    content = re.search(r'<script type="application/json" id="map-data">(.*?)</script>', hostile)[1]
     assert not set("<>&") & set(content)
     view = json.loads(content)[0]
     assert view["name"] == HOSTILE[0]
@@ -216,13 +206,13 @@ def test_names_survive_the_way_into_the_script(hostile):
 
 
 def test_script_puts_names_into_no_markup(hostile):
-    script = Page(hostile).inside["script"][-1]
+    script = ParsedPage(hostile).inside["script"][-1]
     for danger in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert danger not in script
 
 
 def test_nothing_is_loaded_from_elsewhere(hostile):
-    page = Page(hostile)
+    page = ParsedPage(hostile)
     for tag, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             address = attributes.get(name)
@@ -239,7 +229,7 @@ def test_nothing_is_loaded_from_elsewhere(hostile):
 
 
 def test_policy_lets_only_this_script_run(hostile):
-    page = Page(hostile)
+    page = ParsedPage(hostile)
     policy = next(a["content"] for _, a in page.elements if "http-equiv" in a)
     script = page.inside["script"][-1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -249,85 +239,100 @@ def test_policy_lets_only_this_script_run(hostile):
 
 
 def test_first_screen_says_what_was_found():
-    shown = " ".join("".join(Page(render(plain())).text).split())
-    start = shown[: shown.index("Against baselines")]
+    shown = " ".join("".join(ParsedPage(render(plain())).text).split())
+    start = shown[: shown.index("Comparison with baselines")]
     for part in (
         "84 of 103 treatments have a nearest neighbour of the same mechanism",
         "0.82; 95 % interval 0.73–0.89",
-        "clearly better than the best of the baselines, random weights (0.40)",
-        "the cell count alone 0.10 (0.05–0.18); a guess 0.08",
+        "clearly higher than the best baseline, random weights (0.40)",
+        "the cell count alone 0.10 (0.05–0.18); chance 0.08",
         "Left out: 12 of 1 600 sites (could not be read).",
     ):
         assert part in start
 
 
 @pytest.mark.parametrize(
-    ("comparison", "level", "words"),
+    ("comparison", "verdict", "words"),
     [
-        (compared(GOOD, WEAK), "clear", "clearly better than the baseline, random weights"),
-        (compared(Estimate(0.55, 20, 0.35, 0.7), WEAK), "open", "not beyond doubt"),
-        (compared(Estimate(0.9, 20), WEAK), "open", "not known"),
-        (compared(WEAK, WEAK), "none", "no better than random weights"),
-        (compared(POOR, WEAK), "none", "not told apart from a guess"),
-        (compared(WEAK, POOR, GOOD), "none", "no better than the cell count alone"),
+        (compared(GOOD, WEAK), "clear", "clearly higher than the baseline, random weights"),
+        (
+            compared(Estimate(0.55, 20, 0.35, 0.7), WEAK),
+            "open",
+            "intervals overlap",
+        ),
+        (compared(Estimate(0.9, 20), WEAK), "open", "without intervals"),
+        (compared(WEAK, WEAK), "none", "not higher than random weights"),
+        (compared(POOR, WEAK), "none", "not distinguishable from chance"),
+        (compared(WEAK, POOR, GOOD), "none", "not higher than the cell count alone"),
         (Comparison(METRICS, []), "open", "Nothing was evaluated"),
-        (Comparison(METRICS, [Method("x", "", {})]), "open", "no number that judges x"),
-        (Comparison(METRICS, [Method("x", "", {"NSC": GOOD})]), "open", "No baseline"),
+        (Comparison(METRICS, [Method("x", "", {})]), "open", "No accuracy could be computed for x"),
+        (Comparison(METRICS, [Method("x", "", {"nsc": GOOD})]), "open", "no baseline"),
     ],
 )
-def test_verdict(comparison, level, words):
-    said = sentences(comparison, ())
-    assert said.level == level
-    assert words in said.lead
-    assert said.left_out == "Nothing was left out."
-    Page(render(plain(comparison=comparison, left_out=())))
+def test_verdict(comparison, verdict, words):
+    summary = summarize(comparison, ())
+    assert summary.verdict == verdict
+    assert words in summary.lead
+    assert summary.left_out == "Nothing was left out."
+    ParsedPage(render(plain(comparison=comparison, left_out=())))
 
 
-def test_a_wide_baseline_keeps_the_verdict_open():
-    # The best baseline is clearly lower, another one is lower but hardly known.
+def test_a_baseline_with_a_wide_interval_keeps_the_verdict_open():
+    # The best baseline is clearly lower; another one is lower, but its interval is wide.
     wide = Estimate(0.3, 3, 0.01, 0.9)
-    assert sentences(compared(GOOD, WEAK, wide), ()).level == "open"
-
-
-def test_numbers():
-    assert [number(value) for value in (0, 71963, 0.8155, 1234.5, np.nan, "x")] == [
-        "0",
-        "71\u202f963",
-        "0.816",
-        "1\u202f234",
-        "not defined",
-        "x",
-    ]
+    summary = summarize(compared(GOOD, WEAK, wide), ())
+    assert summary.verdict == "open"
+    assert "overlaps with that of the cell count alone" in summary.lead
 
 
 def test_neighbours_are_marked_by_group(tmp_path):
-    page = Page(render(full(tmp_path)))
+    page = ParsedPage(render(full(tmp_path)))
     marks = [a["class"] for tag, a in page.elements if tag == "li" and "class" in a]
     assert marks == ["same"] * 2 + ["unknown"] * 2 + ["same"] * 2 + ["differs"] * 6
 
 
+def test_every_column_of_the_neighbours_is_on_the_page():
+    table = pd.DataFrame(
+        {
+            "treatment": ["a_1", "a_1"],
+            "group": ["m", "m"],
+            "dose": [1.5, 1.5],
+            "rank": [1, 2],
+            "neighbour": ["b_2", "c_3"],
+            "neighbour_group": ["m", "n"],
+            "similarity": [0.9, 0.8],
+            "neighbour_dose": [2.0, np.nan],
+        }
+    )
+    page = render(plain(neighbours=Neighbours(table, "mechanism", "cosine similarity")))
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>\n<td>(.*?)</td></tr>', page, re.S)
+    ((treatment, neighbours),) = rows
+    assert "<small>dose: 1.5</small>" in treatment
+    assert re.findall(r"<small>dose: (.*?)</small>", neighbours) == ["2", "–"]
+
+
 def test_long_tables_say_how_much_is_shown():
     failures = pd.DataFrame({"reason": ["empty"] * 301})
-    shown = "".join(Page(render(plain(failures=failures))).text)
+    shown = "".join(ParsedPage(render(plain(failures=failures))).text)
     assert "The first 300 of 301 rows." in shown
-    assert "No site and no well failed." in "".join(Page(render(plain())).text)
+    assert "No sites or wells failed." in "".join(ParsedPage(render(plain())).text)
 
 
-def test_views_that_do_not_fit_are_refused():
+def test_maps_that_do_not_fit_are_refused():
     points, columns = wells(5, ["a"])
     with pytest.raises(ValueError, match="cells: points"):
-        render(plain(views=(Points("cells", points[:4], "", columns),)))
+        render(plain(maps=(PointMap("cells", points[:4], "", columns),)))
     thumbnails = np.zeros((4, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="4 thumbnails for 5 rows"):
-        render(plain(views=(Points("cells", points, "", columns, thumbnails),)))
+        render(plain(maps=(PointMap("cells", points, "", columns, thumbnails),)))
 
 
 def test_thumbnails_keep_their_order():
     points, columns = wells(5, ["a"])
     thumbnails = np.zeros((5, 80, 80, 3), np.uint8)
     thumbnails[:] = (np.arange(5) * 50)[:, None, None, None]
-    page = render(plain(views=(Points("cells", points, "", columns, thumbnails),)))
-    content = re.search(r'id="views">(.*?)</script>', page)[1]
+    page = render(plain(maps=(PointMap("cells", points, "", columns, thumbnails),)))
+    content = re.search(r'id="map-data">(.*?)</script>', page)[1]
     sheet = json.loads(content)[0]["sheet"]
     assert (sheet["side"], sheet["across"]) == (40, 3)
     pixels = imread(BytesIO(base64.b64decode(sheet["image"].split(",")[1])), format="jpg")
@@ -345,7 +350,10 @@ def test_size_of_a_large_screen(tmp_path):
     treatments = [f"treatment {index // 5}" for index in range(120)]
     ranges = np.array([[0, 4000]] * 3)
     montage = pictures.montage(
-        crops, treatments, ranges=ranges, channels=["DNA", "actin", "tubulin"], columns=5
+        pictures.composite(crops, ranges),
+        treatments,
+        channels=["DNA", "actin", "tubulin"],
+        columns=5,
     )
     data = pd.DataFrame({"well": names, "cells": counts})
     saved = [
@@ -358,26 +366,26 @@ def test_size_of_a_large_screen(tmp_path):
     ]
     treatment_names = [f"treatment {index}" for index in range(40)]
     thumbnails = rng.integers(0, 255, (3000, 40, 40, 3), dtype=np.uint8)  # noise packs worst
-    views = (
-        Points("wells", *reordered(wells(400, treatment_names))),
-        Points("cells", *reordered(wells(3000, treatment_names)), thumbnails),
+    maps = (
+        PointMap("wells", *reordered(wells(400, treatment_names))),
+        PointMap("cells", *reordered(wells(3000, treatment_names)), thumbnails),
     )
     quantities = pd.DataFrame(rng.normal(1000, 100, (400, 11)), columns=[*"abcdefghijk"])
     large = plain(
-        views=views,
+        maps=maps,
         sections=(Section("Screen", pictures=tuple(images)),),
-        wells=Wells(["P"] * 400, names, quantities, [""] * 400, ""),
+        wells=PlateWells(["P"] * 400, names, quantities, [""] * 400, ""),
         similarities=Similarities(names, names, rng.uniform(-1, 1, (400, 400)), "", ""),
     )
     path = tmp_path / "report" / "index.html"
     write(large, path)
     assert path.stat().st_size < 15_000_000
     assert [file.name for file in path.parent.iterdir()] == ["index.html"]
-    Page(path.read_text(encoding="utf-8"))
+    ParsedPage(path.read_text(encoding="utf-8"))
 
 
-def reordered(made):
-    points, columns = made
+def reordered(screen):
+    points, columns = screen
     return points, "t-SNE, perplexity 30.", columns
 
 
@@ -385,7 +393,7 @@ def test_pictures_and_their_data_are_in_the_page(tmp_path):
     history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
     saved = figures.save(plot.training_curves(history), tmp_path, "training", history)
     picture = Picture("Training", "Loss.", saved.svg, saved.data)
-    page = Page(render(plain(sections=(Section("Training", pictures=(picture,)),))))
+    page = ParsedPage(render(plain(sections=(Section("Training", pictures=(picture,)),))))
     source = next(a["src"] for tag, a in page.elements if tag == "img")
     assert base64.b64decode(source.split(",")[1]) == saved.svg.read_bytes()
     link = next(a for tag, a in page.elements if tag == "a" and "download" in a)
@@ -394,23 +402,23 @@ def test_pictures_and_their_data_are_in_the_page(tmp_path):
 
 
 def test_wells_lie_where_their_names_say():
-    wells = Wells(
+    wells = PlateWells(
         ["P"] * 3, ["B02", "H12", "A01"], pd.DataFrame({"cells": [1, 2, 3]}), [""] * 3, ""
     )
-    found = wells_values(wells)
-    assert list(zip(found["row"], found["column"], strict=True)) == [(1, 1), (7, 11), (0, 0)]
-    assert (found["plates"][0]["rows"], found["plates"][0]["columns"]) == (8, 12)
+    data = wells.script_data()
+    assert list(zip(data["row"], data["column"], strict=True)) == [(1, 1), (7, 11), (0, 0)]
+    assert (data["plates"][0]["rows"], data["plates"][0]["columns"]) == (8, 12)
     named = replace(wells, wells=["first", "second", "third"])
-    found = wells_values(named)
-    assert len(set(zip(found["row"], found["column"], strict=True))) == 3
-    assert found["plates"][0]["letters"] == []
+    data = named.script_data()
+    assert len(set(zip(data["row"], data["column"], strict=True))) == 3
+    assert data["plates"][0]["letters"] == []
     with pytest.raises(ValueError, match="2 wells for 3 rows"):
-        wells_values(replace(wells, wells=["A01", "A02"]))
+        replace(wells, wells=["A01", "A02"]).script_data()
 
 
 def test_similarities_must_fit():
     with pytest.raises(ValueError, match=r"similarities \(2, 2\) for 1 names"):
-        similarity_values(Similarities(["a"], ["b"], np.eye(2), "", ""))
+        Similarities(["a"], ["b"], np.eye(2), "", "").script_data()
 
 
 def test_bold_marks_the_values_that_stand_out():
@@ -422,11 +430,11 @@ def test_bold_marks_the_values_that_stand_out():
 
 
 def browse(page, folder):
-    """Open a page in a headless browser; give what it holds then, and its log."""
+    """Open a page in a headless browser; return its elements after the script has run."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs the program chromium")
-    done = subprocess.run(
+    process = subprocess.run(
         [
             browser,
             *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
@@ -440,12 +448,12 @@ def browse(page, folder):
         timeout=120,
         check=True,
     )
-    assert "CONSOLE" not in done.stderr
-    return done.stdout
+    assert "CONSOLE" not in process.stderr
+    return process.stdout
 
 
 def driven(page, steps):
-    """Let a page's policy run one more script, which tells what it found as JSON."""
+    """Let the policy of a page run one more script, which writes its results as JSON."""
     script = f"""
     "use strict";
     (() => {{
@@ -462,14 +470,14 @@ def driven(page, steps):
         const context = copy.getContext("2d", {{ willReadFrequently: true }});
         context.drawImage(canvas, 0, 0);
         const {{ data }} = context.getImageData(0, 0, copy.width, copy.height);
-        const found = new Set();
-        for (let i = 0; i < data.length; i += 4) found.add(data.slice(i, i + 3).join());
-        return [...found];
+        const seen = new Set();
+        for (let i = 0; i < data.length; i += 4) seen.add(data.slice(i, i + 3).join());
+        return [...seen];
       }};
-      const found = {{}};
+      const results = {{}};
       {steps}
       document.body.append(Object.assign(
-        document.createElement("pre"), {{ id: "driven", textContent: JSON.stringify(found) }}));
+        document.createElement("pre"), {{ id: "driven", textContent: JSON.stringify(results) }}));
     }})();
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -477,7 +485,7 @@ def driven(page, steps):
     return page.replace("</body>", f"<script>{script}</script></body>")
 
 
-def told(dom):
+def results_of(dom):
     return json.loads(html.unescape(re.search(r'<pre id="driven">(.*?)</pre>', dom, re.S)[1]))
 
 
@@ -485,7 +493,7 @@ def told(dom):
 def test_page_in_a_browser(tmp_path):
     path = tmp_path / "index.html"
     write(full(tmp_path / "figures"), path)
-    page = Page(browse(path, tmp_path))
+    page = ParsedPage(browse(path, tmp_path))
     shown = "".join(page.text)
     assert "60 points." in shown
     assert "6 of 6 rows" in shown
@@ -498,53 +506,53 @@ def test_colouring_search_and_cards_in_a_browser(tmp_path):
     steps = """
       set("colour", "1", "change");
       const names = at("legend").querySelectorAll("button").length;
-      found.byName = { legend: names, colours: colours(at("canvas")) };
+      results.byName = { legend: names, colours: colours(at("canvas")) };
       set("colour", "3", "change");
-      found.byNumber = { legend: at("legend").textContent, colours: colours(at("canvas")) };
+      results.byNumber = { legend: at("legend").textContent, colours: colours(at("canvas")) };
       set("find", "QUOTED'", "input");
-      found.lit = at("about").textContent;
+      results.highlighted = at("map-caption").textContent;
       set("find", "", "input");
       set("search", "raw", "input");
-      found.rows = at("found").textContent;
+      results.rows = at("row-count").textContent;
       const rows = [...at("neighbour-table").tBodies[0].rows];
-      found.visible = rows.filter((row) => !row.hidden).length;
+      results.visible = rows.filter((row) => !row.hidden).length;
       const box = at("canvas").getBoundingClientRect();
       for (let x = 0; x < box.width && at("card").hidden; x += 5) {
         for (let y = 0; y < box.height && at("card").hidden; y += 5) {
           point(at("canvas"), box.left + x, box.top + y);
         }
       }
-      found.card = at("card").textContent;
+      results.card = at("card").textContent;
       const first = at("plate-stage").querySelector("canvas");
-      found.plates = at("plate-stage").querySelectorAll("canvas").length;
+      results.plates = at("plate-stage").querySelectorAll("canvas").length;
       const before = colours(first);
       set("quantity", "1", "change");
-      found.repainted = colours(first).join("|") !== before.join("|");
+      results.repainted = colours(first).join("|") !== before.join("|");
       const plate = first.getBoundingClientRect();
       const half = 0.5 * (plate.width - 22) / 12;
       point(first, plate.left + 18 + half, plate.top + 16 + half);
-      found.well = at("plate-card").textContent;
+      results.well = at("plate-card").textContent;
       const map = at("similarity-canvas").getBoundingClientRect();
       point(at("similarity-canvas"), map.right - 3, map.bottom - 3);
-      found.pair = at("similarity-card").textContent;
-      found.images = document.images.length;
+      results.pair = at("similarity-card").textContent;
+      results.images = document.images.length;
     """
     path = tmp_path / "index.html"
     path.write_text(driven(render(full(tmp_path / "figures")), steps), encoding="utf-8")
-    found = told(browse(path, tmp_path))
-    assert found["byName"]["legend"] == 6
+    results = results_of(browse(path, tmp_path))
+    assert results["byName"]["legend"] == 6
     okabe_ito = {"0,114,178", "230,159,0", "0,158,115", "204,121,167", "86,180,233", "213,94,0"}
-    assert okabe_ito <= set(found["byName"]["colours"])
-    assert not okabe_ito <= set(found["byNumber"]["colours"])
-    assert "not known (1)" in found["byNumber"]["legend"]
+    assert okabe_ito <= set(results["byName"]["colours"])
+    assert not okabe_ito <= set(results["byNumber"]["colours"])
+    assert "not known (1)" in results["byNumber"]["legend"]
     # Ten of sixty points have that name.
-    assert "10 of 60 points lit" in found["lit"]
-    # That name has a row of its own, and is a neighbour in another.
-    assert (found["rows"], found["visible"]) == ("2 of 6 rows", 2)
-    assert any(name in found["card"] for name in HOSTILE)
-    assert (found["plates"], found["repainted"]) == (2, True)
-    assert "A01" in found["well"]
-    assert HOSTILE[0] in found["well"]
-    assert "1.00" in found["pair"]
-    assert HOSTILE[5] in found["pair"]
-    assert found["images"] == 1  # no image out of a name
+    assert "10 of 60 points highlighted" in results["highlighted"]
+    # That name has a row of its own, and is a neighbour in another row.
+    assert (results["rows"], results["visible"]) == ("2 of 6 rows", 2)
+    assert any(name in results["card"] for name in HOSTILE)
+    assert (results["plates"], results["repainted"]) == (2, True)
+    assert "A01" in results["well"]
+    assert HOSTILE[0] in results["well"]
+    assert "1.00" in results["pair"]
+    assert HOSTILE[5] in results["pair"]
+    assert results["images"] == 1  # no image out of a name

@@ -20,6 +20,7 @@ from deepprofiler.report import (
     plate_maps as plates,
 )
 from deepprofiler.report.embedding import tsne, umap
+from deepprofiler.report.pictures import display_ranges
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -111,7 +112,7 @@ def test_no_well_no_cells_and_not_measured_differ():
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert legend == {
         "no such well in the index",
-        "0: imaged, nothing found",
+        "measured as 0",
         "in the index, not measured",
         "under 10 cells",
     }
@@ -149,9 +150,8 @@ def test_plate_map_refuses():
 def test_montage_uses_the_plate_range():
     crops = np.zeros((3, 8, 8, 2), np.uint16)
     crops[0, ..., 0], crops[1, ..., 0], crops[2, ..., 1] = 1000, 550, 9999
-    figure = pictures.montage(
-        crops, ["a", "a", "b"], ranges=np.array([[100, 1000], [0, 500]]), channels=["DNA", "GFP"]
-    )
+    cells = pictures.composite(crops, np.array([[100, 1000], [0, 500]]))
+    figure = pictures.montage(cells, ["a", "a", "b"], channels=["DNA", "GFP"])
     pixels = np.asarray(figure.axes[0].images[0].get_array()) / 255
     first, second = (np.array(to_rgb(colour)) for colour in pictures.CHANNEL_COLOURS[:2])
     assert pixels[4, 4] == pytest.approx(first, abs=0.01)
@@ -164,11 +164,36 @@ def test_montage_uses_the_plate_range():
 
 def test_montage_ranges_by_cell():
     crops = np.full((2, 4, 4, 1), 100, np.uint8)
-    ranges = np.array([[[0, 100]], [[0, 200]]])
-    figure = pictures.montage(crops, ["a", "b"], ranges=ranges, channels=["DNA"])
+    cells = pictures.composite(crops, np.array([[[0, 100]], [[0, 200]]]))
+    figure = pictures.montage(cells, ["a", "b"], channels=["DNA"])
     pixels = np.asarray(figure.axes[0].images[0].get_array()) / 255
     assert pixels[2, 2] == pytest.approx(1)
     assert pixels[7, 2] == pytest.approx(0.5, abs=0.01)
+
+
+def test_montage_refuses():
+    with pytest.raises(DataError, match=r"needs pictures \(N, S, S, 3\) and got \(2, 4, 4, 5\)"):
+        pictures.montage(np.zeros((2, 4, 4, 5), np.uint8), ["a", "b"], channels=["DNA"])
+    with pytest.raises(DataError, match="2 pictures came with 1 treatments"):
+        pictures.montage(np.zeros((2, 4, 4, 3), np.uint8), ["a"], channels=["DNA"])
+
+
+def test_examples_of_each_treatment():
+    treatments = np.array(["b", "a", "DMSO"] * 12)
+    (rows,) = pictures.example_rows(treatments, treatments == "DMSO")
+    # Negative controls come first, then the treatments by name; ten cells of each.
+    assert treatments[rows].tolist() == ["DMSO"] * 10 + ["a"] * 10 + ["b"] * 10
+    assert rows[:3].tolist() == [2, 5, 8]
+    many = np.array([f"t{number:03}" for number in range(300)])
+    montages = pictures.example_rows(many, np.zeros(300, bool))
+    assert [len(rows) for rows in montages] == [16] * 8
+    assert np.concatenate(montages).tolist() == list(range(128))
+
+
+def test_display_ranges_by_channel():
+    crops = np.zeros((1, 10, 100, 2))
+    crops[..., 0] = np.arange(1000).reshape(10, 100)
+    assert display_ranges(crops) == pytest.approx(np.array([[9.99, 996.003], [0, 0]]))
 
 
 def test_embedding_draws_every_point_once():
@@ -262,18 +287,18 @@ def test_illumination_has_one_scale():
 def test_hostile_names_are_text(tmp_path):
     count = len(HOSTILE)
     data = pd.DataFrame({"name": HOSTILE})
-    crops = np.zeros((count, 4, 4, 1))
-    made = {
+    cells = np.zeros((count, 4, 4, 3), np.uint8)
+    drawn = {
         "plate-map": plates.plate_map(HOSTILE, ["A01"] * count, range(count), quantity="n"),
         "list": plates.plate_map(["P"] * count, HOSTILE, range(count), quantity="n"),
-        "montage": pictures.montage(crops, HOSTILE, ranges=np.array([[0, 1]]), channels=["$"]),
+        "montage": pictures.montage(cells, HOSTILE, channels=["$"]),
         "embedding": plot.embedding(np.zeros((count, 2)), HOSTILE, quantity=HOSTILE[1]),
         "confusion": plot.confusion_matrix(
             np.eye(count), HOSTILE, truth=HOSTILE[0], prediction=HOSTILE[1]
         ),
         "illumination": pictures.illumination({HOSTILE[1]: np.ones((4, 4, 1))}, [HOSTILE[3]]),
     }
-    for name, figure in made.items():
+    for name, figure in drawn.items():
         saved = figures.save(figure, tmp_path, name, data)
         content = saved.svg.read_text(encoding="utf-8")
         assert "<script" not in content, name
@@ -299,6 +324,19 @@ def test_save_is_repeatable_and_refuses_other_names(tmp_path):
     for name in ("../x", "A", "", "a/b", "a b"):
         with pytest.raises(ValueError, match="name"):
             figures.save(plot.training_curves(history), tmp_path, name, history)
+
+
+def test_figures_of_an_earlier_report_are_removed(tmp_path):
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
+    earlier = figures.FigureFolder(tmp_path)
+    for name in ("training", "layers"):
+        earlier.save(plot.training_curves(history), name, history)
+    (tmp_path / "own.png").touch()
+    folder = figures.FigureFolder(tmp_path)
+    folder.save(plot.training_curves(history), "training", history)
+    folder.remove_others()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["own.png", "training.csv", "training.png", "training.svg"]
 
 
 def groups(seed=0, each=40):
