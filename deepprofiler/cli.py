@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from deepprofiler.project import Project
     from deepprofiler.project.outcome import Outcome
 
-# What the file system may refuse and a user can mend; every other OSError is a bug.
-_MENDABLE = {
+# What the file system may refuse, and what the user can do; every other OSError is a bug.
+_USER_ERRORS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write there"),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run again to go on"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run again to continue"),
     errno.EFBIG: "allow this user to write larger files (ulimit -f)",
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "move away the file that is in the way"),
     errno.EISDIR: "move away the folder that is in the way",
@@ -34,24 +34,29 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--root", type=click.Path(path_type=Path), help="Project directory.")
-@click.option("--config", metavar="NAME", help="File in inputs/config; not needed if only one.")
+@click.option(
+    "--config", metavar="NAME", help="File in inputs/config; needed where there are several."
+)
 @click.option("--exp", default="results", show_default=True, help="Name of the experiment.")
-@click.option("--gpu", metavar="ID", help="Number of the GPU to use; -1 for none.")
-@click.option("--cores", type=click.IntRange(0), default=0, help="Processes; 0 for all.")
+@click.option("--gpu", metavar="ID", help="GPU to use, such as 0; -1 for the CPU.")
+@click.option(
+    "--cores", type=click.IntRange(0), default=0, help="Number of processes; 0 uses all cores."
+)
 @click.option(
     "--single-cells", default="single-cells", show_default=True, help="Name of the crops."
 )
 @click.option("--metadata", default="index.csv", show_default=True, help="File in inputs/metadata.")
-@click.option("--strict", is_flag=True, help="Stop at the first site that cannot be used.")
-@click.option("--quiet", is_flag=True, help="No progress and no log but warnings.")
-@click.option("--verbose", is_flag=True, help="Details as well.")
+@click.option("--strict", is_flag=True, help="Stop at the first site that fails.")
+@click.option("--quiet", is_flag=True, help="Show warnings only.")
+@click.option("--verbose", is_flag=True, help="Show details.")
 @click.version_option(__version__, prog_name="deepprofiler")
 @click.pass_context
 def cli(context: click.Context, **options: Any) -> None:
     """Learn single-cell features from plate images, with treatments as weak labels.
 
     On a folder with images and an index, `prepare`, `train` and `profile` are enough; `run` does
-    everything up to the report. Each command makes what it misses and resumes where it stopped.
+    everything up to the report. Each command first makes what is missing and resumes where it
+    stopped.
     """
     context.obj = options
 
@@ -120,7 +125,7 @@ def simulate(context: click.Context, seed: int, screen: str) -> None:
 @cli.command()
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Read everything, change nothing, and tell what is wrong."""
+    """Read everything, change nothing, and report what is wrong."""
     project = _project(context)
     from deepprofiler.commands.check import check
 
@@ -173,7 +178,7 @@ def layers(context: click.Context) -> None:
 @click.option(
     "--epoch",
     type=click.IntRange(1),
-    help="Go on with this epoch; 1 starts anew. Default: after the last finished one.",
+    help="Continue with this epoch; 1 trains from scratch. Default: after the last finished epoch.",
 )
 @click.option("--seed", type=_SEED, help="In place of the config's seed.")
 @click.pass_context
@@ -186,7 +191,7 @@ def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
 
 
 @cli.command()
-@click.option("--part", type=click.IntRange(0), help="Only part N of a split index.")
+@click.option("--part", type=click.IntRange(0), help="Profile only part N of a split index.")
 @click.pass_context
 def profile(context: click.Context, part: int | None) -> None:
     """Write the features of every cell, a file per well."""
@@ -200,7 +205,7 @@ def profile(context: click.Context, part: int | None) -> None:
 @click.option("--parts", type=click.IntRange(1), required=True, help="Number of parts.")
 @click.pass_context
 def split(context: click.Context, parts: int) -> None:
-    """Split the index into parts that `profile --part` can do apart."""
+    """Split the index into parts for `profile --part` on several machines."""
     project = _project(context)
     from deepprofiler.commands.split import split
 
@@ -211,7 +216,7 @@ def split(context: click.Context, parts: int) -> None:
 @click.option(
     "--steps",
     metavar="NAMES",
-    help="Only some of aggregate,normalize,evaluate,report; what they need is kept from before.",
+    help="Only these of aggregate,normalize,evaluate,report; the results of the others are kept.",
 )
 @click.pass_context
 def analyze(context: click.Context, steps: str | None) -> None:
@@ -247,7 +252,7 @@ def demo(context: click.Context, seed: int) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend end without a traceback."""
+    """Run the command line; errors whose remedy lies with the user end without a traceback."""
     try:
         cli.main(prog_name="deepprofiler", standalone_mode=False)
     except click.ClickException as error:
@@ -261,11 +266,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        if error.errno not in _USER_ERRORS:
             raise
         place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        click.echo(f"error: {place}; {_MENDABLE[error.errno]}", err=True)
+        click.echo(f"error: {place}; {_USER_ERRORS[error.errno]}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what is finished is kept, run again to go on", err=True)
+        click.echo(
+            "interrupted; finished outputs are kept, run the same command to continue", err=True
+        )
         sys.exit(130)
