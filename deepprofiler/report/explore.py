@@ -449,8 +449,7 @@ def _flags(
 
 def _plates_caption(inputs: ReportInputs) -> str:
     quality = (
-        "Intensity and focus are not available: prepare has not measured these plates or "
-        "channels."
+        "Intensity and focus are not available: prepare has not measured these plates or channels."
         if inputs.quality is None
         else "Intensity: mean grey level of the images as stored. Focus: slope of the power "
         "spectrum (Bray et al. 2012); a lower value means more blur. Both are means over the sites "

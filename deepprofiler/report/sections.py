@@ -18,7 +18,6 @@ from deepprofiler.evaluation.scores import Scores
 from deepprofiler.evaluation.screen import Screen, negative_rows
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.report import explore, pictures, plot
-from deepprofiler.report.explore import LARGEST_MATRIX
 from deepprofiler.report.figures import FigureFolder
 from deepprofiler.report.findings import Comparison, Estimate, LeftOut, Method, Metric
 from deepprofiler.report.page import Page, Picture, Section, Table, write
@@ -336,11 +335,11 @@ def _file_name(key: str) -> str:
 def _similarity_section(inputs: ReportInputs) -> Section:
     """Why there is no heat map, where there are too many treatments for one; else empty."""
     n = len(inputs.screen.treatments) if inputs.screen.has_treatments else 0
-    if n <= LARGEST_MATRIX:
+    if n <= explore.LARGEST_MATRIX:
         return Section("Similarity")
     text = (
-        f"No heat map is drawn for more than {LARGEST_MATRIX} treatments; there are {n:,}. Their "
-        "nearest neighbours are below, and in profiles/neighbours.csv."
+        f"No heat map is drawn for more than {explore.LARGEST_MATRIX} treatments; there are "
+        f"{n:,}. Their nearest neighbours are below, and in profiles/neighbours.csv."
     )
     return Section("Similarity", (text,))
 
