@@ -94,7 +94,9 @@ def plugin_code(source: Any, consequence: str) -> Iterator[None]:
             frames.append((error.filename, error.lineno))
         package = own.partition(":")[0].split(".")[0]
         for name, line in frames:
-            if name == own or package in Path(name).with_suffix("").parts:
+            # Its own file, a helper beside it, or another file of its package.
+            is_beside = own.endswith(".py") and Path(name).parent == Path(own).parent
+            if is_beside or package in Path(name).with_suffix("").parts:
                 where = f"{name} line {line}"
         raise PluginError(f"{where}: {type(error).__name__}: {error}; {consequence}") from error
 

@@ -22,6 +22,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -49,8 +50,8 @@ class Registry:
     arguments : tuple of str
         Positional arguments that the core passes.
     shared : tuple of str
-        Keyword-only arguments that the core passes to every plugin that declares them; they are
-        no parameters of a configuration.
+        Keyword-only arguments that the core passes to every plugin that declares them, unless a
+        configuration gives another value.
     methods : tuple of str
         Methods that a plugin class must have; none where a plugin is a function.
     shipped : tuple of str
@@ -115,11 +116,20 @@ class Registry:
         return self._plugins[name]
 
     def parameters(self, name: str) -> dict[str, Any]:
-        """Parameters of a plugin with their defaults (``inspect.Parameter.empty``: none)."""
+        """Parameters of a plugin with their defaults (``inspect.Parameter.empty``: none).
+
+        Shared arguments are not listed, since the core gives them.
+        """
+        return {
+            key: default for key, default in self._keywords(name).items() if key not in self._shared
+        }
+
+    def _keywords(self, name: str) -> dict[str, Any]:
+        """Keyword-only arguments of a plugin with their defaults, shared ones too."""
         return {
             key: parameter.default
             for key, parameter in inspect.signature(self.get(name)).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and key not in self._shared
+            if parameter.kind is parameter.KEYWORD_ONLY
         }
 
     def check(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +149,7 @@ class Registry:
         valid = self.parameters(name)
         where = f"{self.kind} `{name}`"
         for key in params:
-            if key not in valid:
+            if key not in self._keywords(name):
                 raise PluginError(f"{where} has no parameter `{key}`{_advice(key, list(valid))}")
         for key, default in valid.items():
             if default is inspect.Parameter.empty and key not in params:
@@ -172,7 +182,9 @@ class Registry:
         values = self.check(name, params or {})
         plugin = self.get(name)
         declared = inspect.signature(plugin).parameters
-        passed = {key: value for key, value in shared.items() if key in declared}
+        passed = {
+            key: value for key, value in shared.items() if key in declared and key not in values
+        }
         given = [str(value) for value in args if isinstance(value, int | str | tuple)]
         shown = ", ".join([*given, *(f"{key}={value!r}" for key, value in values.items())])
         with plugin_code(plugin, f"`{name}({shown})` cannot be built"):
@@ -230,7 +242,7 @@ class Registry:
             )
 
     def _forget_project(self) -> None:
-        """Forget the plugins of an earlier project, and what was wrong with them."""
+        """Forget the plugins of an earlier project, and all errors."""
         self._plugins = {
             name: plugin
             for name, plugin in self._plugins.items()
@@ -239,16 +251,15 @@ class Registry:
         self._conflicts.clear()
         self._broken.clear()
 
-    def _import(self, place: str, load: Callable[[], Any]) -> bool:
-        """Import a plugin that is not ours; a broken one is a warning until it is named."""
-        try:
-            with plugin_code(place, _IMPORT):
-                load()
-        except PluginError as error:
-            self._broken[place] = str(error)
-            LOG.warning("%s", error)
-            return False
-        return True
+    def _add_broken(self, place: str, problem: str) -> None:
+        """Keep why a file or package could not be imported, and forget its plugins."""
+        self._broken[place] = problem
+        # A module whose import failed is not in `sys.modules`.
+        self._plugins = {
+            name: plugin
+            for name, plugin in self._plugins.items()
+            if plugin.__module__ in sys.modules
+        }
 
 
 MODELS = Registry(
@@ -291,8 +302,8 @@ def discover(
 ) -> list[Path]:
     """Import installed packages' plugins and a project's own.
 
-    A file that cannot be imported is logged as a warning; it is an error when a name is asked for
-    that does not exist.
+    A file that cannot be imported is logged as a warning, and named by the error for a plugin that
+    does not exist.
 
     Parameters
     ----------
@@ -311,17 +322,17 @@ def discover(
         registry._forget_project()
         registry._import_shipped()
     for point in entry_points(group=ENTRY_POINTS):
-        kinds[0]._import(point.value, point.load)
+        # Only its import tells which kinds of plugins a module registers.
+        _import(point.value, point.load, kinds)
     if project_plugins is None:
         return []
     executed = []
     for registry in kinds:
         folder = project_plugins / registry.folder
         package = f"{_PROJECT}.{registry.folder}"
-        _forget_modules(package)
         _make_package(package, folder)
         for path in _files([folder]):
-            if registry._import(str(path), lambda p=path, k=package: _execute(p, k)):  # type: ignore[misc]
+            if _import(str(path), partial(_execute, path, package), (registry,)):
                 executed.append(path)
     return executed
 
@@ -334,17 +345,33 @@ def _files(folders: list[Path]) -> Iterator[Path]:
                 yield path
 
 
+def _import(place: str, load: Callable[[], Any], kinds: tuple[Registry, ...]) -> bool:
+    """Import a plugin that is not shipped; a broken one is a warning until it is named."""
+    try:
+        with plugin_code(place, _IMPORT):
+            load()
+    except PluginError as error:
+        for registry in kinds:
+            registry._add_broken(place, str(error))
+        LOG.warning("%s", error)
+        return False
+    return True
+
+
 def _make_package(name: str, folder: Path) -> None:
-    """Make a package of a project's folder, so that its files can import helpers beside them."""
+    """Make a package of a project's folder, so that its files can import helpers beside them.
+
+    It replaces that of an earlier project, with all of its modules.
+    """
+    for module in [module for module in sys.modules if module.startswith(f"{name}.")]:
+        del sys.modules[module]
     for part, places in ((_PROJECT, []), (name, [str(folder)])):
-        module = sys.modules.setdefault(part, ModuleType(part))
-        module.__path__ = places
-        module.__spec__ = ModuleSpec(part, None, is_package=True)
-
-
-def _forget_modules(package: str) -> None:
-    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
-        del sys.modules[name]
+        package = ModuleType(part)
+        package.__path__ = places
+        package.__spec__ = ModuleSpec(part, None, is_package=True)
+        sys.modules[part] = package
+    # A file may be younger than the listing of its folder.
+    importlib.invalidate_caches()
 
 
 def _execute(path: Path, package: str) -> None:
@@ -355,7 +382,11 @@ def _execute(path: Path, package: str) -> None:
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs: dataclasses and pickling look a class's module up.
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
 
 
 def _converted(plugin: Any, params: Mapping[str, Any], where: str) -> dict[str, Any]:

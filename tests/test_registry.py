@@ -1,7 +1,8 @@
-"""Plugins: where they are found, and what is said of those that cannot be used."""
+"""Plugins: where they are looked for, and the errors of those that cannot be used."""
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -104,8 +105,9 @@ def test_two_of_one_name(models: Registry) -> None:
 )
 def test_wrong_signatures(models: Registry, project: Path, signature: str, said: str) -> None:
     path = write(project, f"@MODELS.register\ndef own{signature}: ...\n")
+    assert discover(project, (models,)) == []
     with pytest.raises(PluginError, match=said) as error:
-        discover(project)
+        models.get("own")
     assert f"{path} line 2" in str(error.value)
 
 
@@ -135,10 +137,21 @@ def test_project_plugins_are_found_and_replaced(project: Path, tmp_path: Path) -
     assert "own" not in registry.MODELS.names()
 
 
+def test_plugins_of_a_broken_file_are_not_used(project: Path) -> None:
+    """What it registered before it failed, may lack the rest."""
+    write(project, "@MODELS.register\ndef own(input_shape, num_classes): ...\nundefined\n")
+    discover(project)
+    assert "own" not in registry.MODELS.names()
+    with pytest.raises(PluginError, match="there is no model `own`"):
+        registry.MODELS.get("own")
+
+
 def test_project_plugin_with_a_shipped_name(project: Path) -> None:
     path = write(project, "@MODELS.register\ndef resnet18(input_shape, num_classes): ...\n")
+    discover(project)
+    assert registry.MODELS.get("resnet34")
     with pytest.raises(PluginError) as error:
-        discover(project)
+        registry.MODELS.get("resnet18")
     assert "two models are called `resnet18`" in str(error.value)
     assert str(path) in str(error.value)
     assert "resnet.py line" in str(error.value)
@@ -154,12 +167,16 @@ def test_project_plugin_with_a_shipped_name(project: Path) -> None:
     ],
 )
 def test_failed_imports_name_file_and_line(
-    project: Path, text: str, line: int, reason: str
+    project: Path, caplog: pytest.LogCaptureFixture, text: str, line: int, reason: str
 ) -> None:
     path = write(project, text)
-    with pytest.raises(PluginError, match=f"line {line}: {reason}") as error:
-        discover(project)
-    assert str(error.value).startswith(str(path))
+    with caplog.at_level(logging.WARNING, "deepprofiler"):
+        assert discover(project) == []
+    assert f"{path} line {line}: {reason}" in caplog.text
+    assert registry.MODELS.get("resnet18"), "nothing names what is broken"
+    with pytest.raises(PluginError) as error:
+        registry.MODELS.get("own")
+    assert f"not imported: {path} line {line}: {reason}" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -260,9 +277,11 @@ def test_broken_packages_name_file_and_line(packages: Path, code: str, said: str
     (about / "entry_points.txt").write_text("[deepprofiler.plugins]\nmodels = broken.models\n")
     # The second time too, though a part of it was registered before.
     for _ in range(2):
+        discover(None)
         with pytest.raises(PluginError) as error:
-            discover(None)
+            registry.MODELS.get("resnet18" if "resnet18" in code else "mine")
         assert f"{path} {said}" in str(error.value)
+        assert registry.MODELS.get("resnet34")
 
 
 def test_a_package_without_its_module(packages: Path) -> None:
@@ -270,8 +289,11 @@ def test_a_package_without_its_module(packages: Path) -> None:
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
     (about / "entry_points.txt").write_text("[deepprofiler.plugins]\nmodels = broken.models\n")
-    with pytest.raises(PluginError, match=r"broken\.models: ModuleNotFoundError: No module named"):
-        discover(None)
+    discover(None)
+    # Nobody knows of which kind its plugins would have been.
+    for kind in registry.KINDS:
+        with pytest.raises(PluginError, match=r"broken\.models: ModuleNotFoundError: No module"):
+            kind.get("mine")
 
 
 def run_python(code: str, folder: Path) -> str:

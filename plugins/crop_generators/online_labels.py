@@ -1,4 +1,4 @@
-"""Labels that the network softens by its own predictions, as in the original DeepProfiler."""
+"""Labels softened by the network's own predictions, as in the original DeepProfiler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from deepprofiler.errors import PluginError
 from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.sampling import Cells, balanced
 from deepprofiler.registry import CROP_GENERATORS
@@ -15,21 +14,21 @@ from deepprofiler.registry import CROP_GENERATORS
 
 @CROP_GENERATORS.register("online_labels")
 class OnlineLabels(CropGenerator):
-    """Class-balanced single cells whose labels move towards what the network says of them.
+    """Class-balanced single cells whose labels move towards the network's predictions.
 
-    After each epoch a cell's label becomes (1 − blend) × label + blend × prediction. The balance
-    is of the treatments' own labels. ``train.label_smoothing`` softens them from the start.
+    After each epoch a cell's label becomes (1 − blend) × label + blend × prediction. Cells are
+    balanced by their original labels. ``train.label_smoothing`` softens labels from the start.
 
     Parameters
     ----------
     blend : float
-        Share of the predictions, 0 … 1; the original's is 0.01.
+        Share of the predictions, 0 … 1; 0.01 in the original.
     """
 
     def __init__(self, *, blend: float = 0.01) -> None:
-        if not isinstance(blend, int | float) or not 0 <= blend <= 1:
-            raise PluginError(f"online_labels: blend must be a number from 0 to 1, not {blend!r}")
-        self.blend = float(blend)
+        if not 0 <= blend <= 1:
+            raise ValueError(f"blend must be from 0 to 1, not {blend}")
+        self.blend = blend
 
     def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
         """See :meth:`CropGenerator.draw`."""

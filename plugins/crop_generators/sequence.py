@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from deepprofiler.errors import PluginError
 from deepprofiler.learning.crop_generator import CropGenerator
 from deepprofiler.learning.sampling import Cells, sequence
 from deepprofiler.registry import CROP_GENERATORS
@@ -14,9 +13,10 @@ from deepprofiler.registry import CROP_GENERATORS
 
 @CROP_GENERATORS.register("sequence")
 class Sequence(CropGenerator):
-    """T cells of one label in random order, from as many batches and replicates as there are.
+    """T cells of one label in random order, from as many batches and replicates as possible.
 
-    The label is drawn uniformly. In validation a cell is shown ``length`` times, as in the paper.
+    The label is drawn uniformly. In validation a cell is repeated ``length`` times, as in the
+    paper.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ class Sequence(CropGenerator):
     """
 
     def __init__(self, *, length: int = 5) -> None:
-        if not isinstance(length, int) or length < 1:
-            raise PluginError(f"sequence: length must be a whole number from 1 on, not {length!r}")
+        if length < 1:
+            raise ValueError(f"length must be at least 1, not {length}")
         self.length = length
 
     def draw(self, cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -35,7 +35,7 @@ class Sequence(CropGenerator):
         return np.stack([sequence(cells, label, self.length, rng) for label in labels])
 
     def combine(self, crops: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
-        """Leave the crops (B, T, S, S, C) as they are; all of an example have one label."""
+        """Return the crops (B, T, S, S, C); those of an example have one label."""
         return crops, labels[:, 0]
 
     def show(self, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One cell is one example."""
+"""Single cells: each is one training example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of keras.applications as models: any number of channels, names that never change."""
+"""Networks of keras.applications as models: any number of channels, stable names of layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def application(
     scale: float | Sequence[float] | None = None,
     offset: float | Sequence[float] = 0.0,
 ) -> Network:
-    """Put a network of keras.applications under an average (``pool5``) and a classifier.
+    """Make a model of a network of keras.applications, with ``pool5`` and a classifier.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ def application(
     num_classes : int
         K.
     pretrained : str
-        Address of its weights without head, trained on ImageNet.
+        URL of its weights without a head, trained on ImageNet.
     scale, offset : float or sequence of float, optional
-        Crops become ``scale * crops + offset``, one value or one a channel; by default they stay
-        as they are.
+        Crops become ``scale * crops + offset``, one value or one for each channel; by default they
+        are not changed.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def application(
 
 
 def normalization(channels: int) -> dict[str, list[float]]:
-    """Scale and offset that bring 0 … 1 to ImageNet's mean 0 and deviation 1.
+    """Return scale and offset from 0 … 1 to mean 0 and standard deviation 1 over ImageNet.
 
     Channel i is scaled as colour i mod 3, whose filters it takes.
     """
@@ -69,10 +69,10 @@ def normalization(channels: int) -> dict[str, list[float]]:
 
 
 def _renamed(model: keras.Model) -> keras.Model:
-    """Build a model anew with its automatic names counted from its own first layer.
+    """Copy a model, with its automatic names counted from its own first layer.
 
-    Keras counts through all models of a process: the second network would have other names. Scaling
-    layers of its own are left out.
+    Keras counts over all models of a process: a second network would have other names. The model's
+    own scaling layers are left out.
     """
     names = _stable_names(model.layers)
 
@@ -86,18 +86,18 @@ def _renamed(model: keras.Model) -> keras.Model:
 
 
 def _stable_names(all_layers: Sequence[Any]) -> dict[str, str]:
-    """Automatic names (``conv2d_17``) to their place among those of one kind."""
-    numbers: dict[str, list[int]] = {}
+    """Map automatic names (``conv2d_17``) to their place among those of one kind."""
+    numbers_by_kind: dict[str, list[int]] = {}
     for layer in all_layers:
         # Conv2D is conv2d, ZeroPadding2D zero_padding2d.
         kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
         automatic = re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name)
         if automatic:
-            numbers.setdefault(kind, []).append(int(automatic[1] or 0))
+            numbers_by_kind.setdefault(kind, []).append(int(automatic[1] or 0))
     return {
         _numbered(kind, number): _numbered(kind, place)
-        for kind, found in numbers.items()
-        for place, number in enumerate(sorted(found))
+        for kind, numbers in numbers_by_kind.items()
+        for place, number in enumerate(sorted(numbers))
     }
 
 

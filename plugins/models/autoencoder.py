@@ -1,4 +1,4 @@
-"""A convolutional autoencoder: learns without labels, by giving back what it takes."""
+"""A convolutional autoencoder: learns without labels, by reconstructing its input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def autoencoder(
     num_classes : int
         K; not used.
     conv_blocks : int
-        How often the resolution is halved.
+        Number of times the resolution is halved.
     feature_dim : int
         Number of features of the layer ``encoded``.
     filters : int
@@ -42,14 +42,14 @@ def autoencoder(
     Raises
     ------
     PluginError
-        The crops cannot be halved so often.
+        S is not divisible by 2 ** ``conv_blocks``.
     """
     side, channels = input_shape[0], input_shape[-1]
     if conv_blocks < 1 or side % 2**conv_blocks:
         raise PluginError(
             f"autoencoder: a side of {side} pixels cannot be halved {conv_blocks} times; set "
-            f"crops.size to a multiple of {2 ** max(conv_blocks, 1)}, or conv_blocks to another "
-            "number from 1 on"
+            f"crops.size to a multiple of {2 ** max(conv_blocks, 1)}, or change conv_blocks (1 or "
+            "more)"
         )
     crops = keras.Input(input_shape, name="crops")
     x = crops

@@ -30,7 +30,7 @@ class EachCell(layers.Layer):
         return ops.reshape(vectors, (shape[0], shape[1], vectors.shape[-1]))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Give (B, T, D)."""
+        """Return (B, T, D)."""
         return (*input_shape[:2], self.encoder.output_shape[-1])
 
 
@@ -43,10 +43,10 @@ def recurrent(
     params: Mapping[str, Any] | None = None,
     units: int = 256,
 ) -> Network:
-    """Any model's backbone under a GRU, many to one, over T cells; for ``sequence``.
+    """Any model's backbone, and a GRU over T cells, many to one; for the generator ``sequence``.
 
-    The GRU regularizes training only: features come from the backbone. Nothing in the network
-    depends on T.
+    The GRU only regularizes training: features come from the backbone. The network does not depend
+    on T.
 
     Parameters
     ----------

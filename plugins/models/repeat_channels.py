@@ -1,4 +1,4 @@
-"""Each channel by itself through one network for colour images (the transfer-learning baseline)."""
+"""A network for colour images, applied to each channel (the transfer-learning baseline)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Join(layers.Layer):
         return ops.reshape(features, (-1, self.channels * features.shape[-1]))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[None, int]:
-        """Give (N, C · d)."""
+        """Return (N, C · d)."""
         return None, self.channels * (input_shape[-1] or 0)
 
 
 class Last(layers.Layer):
-    """Give the last of several inputs, whose layers are thereby part of the same model."""
+    """Return the last of several inputs; the layers of all are part of the model."""
 
     def call(self, features: list[Any]) -> Any:
-        """Give one of several (N, D)."""
+        """Return one of several (N, D)."""
         return features[-1]
 
     def compute_output_shape(self, input_shape: list[Any]) -> Any:
-        """Give (N, D)."""
+        """Return (N, D)."""
         return input_shape[-1]
 
 
@@ -71,7 +71,7 @@ def repeat_channels(
     Raises
     ------
     PluginError
-        The backbone does not learn labels, or goes through channels one by one itself.
+        The backbone does not learn labels, or treats channels one by one itself.
     """
     inner = MODELS.build(backbone, (*input_shape[:2], 3), num_classes, params=params)
     if inner.target != "label" or inner.per_channel:
@@ -80,7 +80,7 @@ def repeat_channels(
         )
     names = [name for name, _ in inner.layers()]
     outputs = [inner.backbone.get_layer(name).output for name in names]
-    # All layers at once: what is not asked for is left out when the graph runs.
+    # All layers at once: those that are not needed are left out when the graph runs.
     each_channel = keras.Model(inner.backbone.input, outputs, name="each_channel")
     crops = keras.Input(input_shape, name="crops")
     joined = [

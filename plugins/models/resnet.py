@@ -108,7 +108,7 @@ def _bottleneck_block(x: Any, filters: int, stride: int, name: str, projected: b
 
 
 def _join(x: Any, y: Any, filters: int, stride: int, name: str, projected: bool) -> Any:
-    """Add a block's input, projected where its shape differs, to what the block makes of it."""
+    """Add a block's input, projected where its shape differs, to its output."""
     if projected:
         shortcut = _convolve(x, filters, 1, stride, f"{name}_shortcut")
         x = _normalize(shortcut, f"{name}_shortcut_bn")

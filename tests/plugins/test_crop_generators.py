@@ -211,7 +211,7 @@ def test_the_seed_decides_the_batches(name: str) -> None:
 
 _DRAWS = """
 import json, sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/plugins")
 from test_crop_generators import draws
 print(json.dumps(draws()))
 """
@@ -227,7 +227,7 @@ def draws() -> dict[str, list[list[int]]]:
 
 
 def test_another_process_draws_the_same_cells() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-c", _DRAWS], cwd=root, capture_output=True, text=True, check=True
     )
@@ -261,7 +261,7 @@ def test_online_labels_move_towards_predictions() -> None:
     ],
 )
 def test_parameters_out_of_range_are_refused(name: str, params: dict[str, Any]) -> None:
-    with pytest.raises(PluginError, match=f"{name}: {next(iter(params))} must be"):
+    with pytest.raises(PluginError, match=f"crop generator `{name}`: {next(iter(params))}"):
         CROP_GENERATORS.build(name, params=params)
 
 
