@@ -26,6 +26,7 @@ from deepprofiler.evaluation.accuracy import Accuracy
 from deepprofiler.evaluation.differences import difference
 from deepprofiler.profiling import Profiles, Standardize, group_means, group_medians
 from deepprofiler.profiling.chain import Chain, make_chain
+from deepprofiler.report.wording import measure_text
 
 PLATE, WELL, WEEK = "Metadata_Plate", "Metadata_Well", "Metadata_Week"
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
@@ -207,7 +208,7 @@ def main() -> None:
     print(lines.round(3).to_string(index=False))
     print("\nIntervals over compounds:")
     for (method, aggregate), scores in found.items():
-        print(f"{method}, {aggregate}: {scores[0]}; {scores[1]}")
+        print(f"{method}, {aggregate}: {'; '.join(map(measure_text, scores))}")
     print_gains(found)
     print_explanations(every, wells)
 

@@ -37,6 +37,7 @@ from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.tvn import TVN, AuthorsTVN, EfaarTVN
 from deepprofiler.project import Project
 from deepprofiler.project.outcome import LOG, Outcome
+from deepprofiler.project.well_file import read_provenance_if_usable
 from deepprofiler.report.wording import measure_text, note_text, undefined_text
 
 PLAIN = "without normalization"
@@ -66,7 +67,7 @@ class Evaluated:
     neighbours: pd.DataFrame | None
 
 
-def evaluate(
+def evaluate_wells(
     project: Project, aggregated: AggregatedWells, normalized: NormalizedWells, outcome: Outcome
 ) -> Evaluated:
     """Score the profile, its baselines and other normalizations, and write the tables.
@@ -180,9 +181,11 @@ def _random_weights(
     seed = project.config.dataset.seed
     LOG.info("profiling with random weights, as a baseline")
     try:
-        profile(project, random_seed=seed)
+        baseline = f"random-{seed}"
+        if not _is_of_earlier_release(project, baseline, aggregated):
+            profile(project, random_seed=seed)
         (layer,) = aggregated.layers
-        untrained = average_wells(project, f"random-{seed}").of_layer(layer)
+        untrained = average_wells(project, baseline).of_layer(layer)
         if untrained.provenance.digest == aggregated.provenance.digest:
             return
         steps = protocol.normalization.steps_for(aggregated.wells)
@@ -197,6 +200,21 @@ def _random_weights(
         name="random weights",
         description=f"the same network with random weights, seed {seed}, normalized the same way",
     )
+
+
+def _is_of_earlier_release(project: Project, baseline: str, aggregated: AggregatedWells) -> bool:
+    """Whether all features, the baseline's too, are of a release that did not say their origin.
+
+    Such features are used as they are, so that an old project is analyzed without its images.
+    """
+    if aggregated.provenance.made_from is not None:
+        return False
+    for well in project.index.wells():
+        stored = read_provenance_if_usable(project.well_path(well.plate, well.well, baseline))
+        if stored is None or stored.made_from is not None:
+            return False
+    LOG.info("the features with random weights are of an earlier release: used as they are")
+    return True
 
 
 def _classical(

@@ -97,7 +97,7 @@ def test_profiles_are_of_one_layer(analyzed: MadeFeatures, tmp_path: Path) -> No
     analyze(other.project)
     assert len(Profiles.read(other.project.profiles_path("wells.parquet")).names) == LAYERS["pool5"]
     other.write_config(layer="conv9")
-    with pytest.raises(DataError, match="no features of conv9, only of pool5, conv2a"):
+    with pytest.raises(DataError, match="no features of the layer conv9, only of pool5, conv2a"):
         analyze(other.project)
 
 
@@ -117,7 +117,7 @@ def test_a_layer_that_cannot_be_normalized_is_named(tmp_path: Path) -> None:
     # 16 control wells are enough for 6 features, and not for 80.
     found = MadeFeatures(tmp_path, {"conv4a": 6, "wide": 80}, settings=settings).write()
     text = "\n".join(analyze(found.project).lines())
-    assert "layers.csv lacks wide under standardize + tvn" in text
+    assert "layers.csv lacks wide with standardize + tvn" in text
     layers = table(found.project)
     assert set(layers.loc[layers["layer"] == "wide", "normalization"]) == {STANDARDIZED, NONE}
 
@@ -136,7 +136,7 @@ def test_profile_and_analyze_make_all_layers(tmp_path: Path) -> None:
     assert answer.code == 0, answer.text
     well = read_well(base.well_file())
     ends = {"conv2a": [0, 64], "conv3a": [64, 192], "conv4a": [192, 448], "pool5": [448, 960]}
-    assert well.origin.layers == ends
+    assert well.provenance.layers == ends
     assert well.features.shape == (10, 960)
     np.testing.assert_array_equal(np.isfinite(well.features), True)
     layers = table(Project(tmp_path))

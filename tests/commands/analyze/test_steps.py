@@ -437,20 +437,20 @@ def test_one_feature_that_rules_is_told(
         ({"normalize": ["tvnn"]}, "no normalizer `tvnn`; nearest is `tvn`"),
         (
             {"normalize": [{"name": "harmony", "params": {"batch": None}}]},
-            "harmony` has no parameter `batch`",
+            "harmony`: batch: input",
         ),
         ({"normalize": [{"name": "harmony", "params": {"clusters": 2.5}}]}, "clusters: .* 2.5"),
         (
             {"normalize": [{"name": "tvn", "params": {"batch": ["a"]}}]},
-            "`tvn` has no parameter `batch`",
+            r"`tvn`: batch: .*\['a'\]",
         ),
         (
             {"normalize": [{"name": "cell-count", "params": {"count": None}}]},
-            "`cell-count` has no parameter `count`",
+            "`cell-count`: count: .*found None",
         ),
         (
             {"normalize": [{"name": "well-position", "params": {"well": 3}}]},
-            "has no parameter `well`",
+            "well: .*found 3",
         ),
         ({"evaluate": [{"name": "k-nn", "params": {"k": 2.5}}]}, "k-nn`: k: .*found 2.5"),
         ({"evaluate": [{"name": "precision-recall", "params": {"k": "x"}}]}, "k: .*found 'x'"),
@@ -525,3 +525,33 @@ def test_why_shuffled_labels_have_no_value(made: MadeFeatures) -> None:
     # Random weights need images, which there are none of.
     text = "\n".join(analyze(made.project).lines())
     assert "shuffled labels: NSC: " in text
+
+
+def test_baselines_of_an_earlier_release_are_used_as_they_are(made: MadeFeatures) -> None:
+    """Where no file says what its features were made from, no image is read again."""
+    for well in made.project.index.wells():
+        stored = read_well(made.project.well_path(well.plate, well.well))
+        path = made.project.well_path(well.plate, well.well, "random-0")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        untrained = replace(stored.provenance, digest="1", checkpoint="random-0", trained=False)
+        write_well(path, replace(stored, features=-stored.features, provenance=untrained))
+    made.write_config(evaluate=["nsc"], baselines=True)
+    text = steps(made, "evaluate")
+    assert "are of an earlier release: used as they are" in text
+    scores = pd.read_csv(made.project.profiles_path("scores.csv"))
+    assert "random weights" in set(scores["method"])
+
+
+def test_a_file_of_weights_may_be_called_random(made: MadeFeatures) -> None:
+    """Whether weights were trained is data, not a matter of their name."""
+    for well in made.project.index.wells():
+        path = made.project.well_path(well.plate, well.well)
+        stored = read_well(path)
+        write_well(
+            path,
+            replace(stored, provenance=replace(stored.provenance, checkpoint="random-forest.h5")),
+        )
+    made.write_config(evaluate=["nsc"])
+    steps(made, "evaluate")
+    scores = pd.read_csv(made.project.profiles_path("scores.csv"))
+    assert set(scores["method"]) == {"the learned profile", "without normalization"}
