@@ -1,4 +1,4 @@
-"""The figures of the BBBC013 experiment, computed in the same way for every set of features."""
+"""The results of the BBBC013 experiment, computed in the same way for all sets of features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deepprofiler.project import Project
 from deepprofiler.project.well_file import iterate
 
 COMPOUNDS = ("Wortmannin", "LY294002")
-# The default of `analyze`, fitted on control cells; and fitted on control wells.
+# TVN is the default of `analyze`, which is fitted on the cells of the controls.
 NORMALIZATIONS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "none": [],
     "TVN": [("standardize", {}), ("tvn", {})],
@@ -30,19 +30,19 @@ HELD_OUT = "4"
 
 
 class Figures:
-    """Judges features against the true layout of the plate.
+    """Evaluates features by the true labels of the plate.
 
     Parameters
     ----------
     project : Project
-        With the true index; other experiments bring only their features.
+        With the true index. Of other projects only the features are used.
     """
 
     def __init__(self, project: Project):
         self.project = project
 
     def learned(self, name: str, trained: Project) -> dict[str, object]:
-        """Figures of a trained network: its head on replicate 4, and its features."""
+        """Evaluate a trained network: its head on replicate 4, and its features."""
         history = pd.read_csv(trained.history_path)
         last = history.iloc[-1]
         features = Project(self.project.root, experiment=trained.experiment)
@@ -55,37 +55,37 @@ class Figures:
         }
 
     def random(self, seed: int) -> dict[str, object]:
-        """Figures of untrained weights."""
+        """Evaluate random weights."""
         return {
             "features": f"random weights, seed {seed}",
             **self._of_features(self.project, f"random-{seed}"),
         }
 
     def cell_count(self) -> dict[str, object]:
-        """Figures of the number of cells alone."""
+        """Evaluate the number of cells alone."""
         wells = cell_count_profiles(average_wells(self.project).wells, count=COUNT)
-        return {"features": "cell count", **_judge(wells, "none")}
+        return {"features": "cell count", **_evaluate(wells, "none")}
 
     def _of_features(self, project: Project, baseline: str | None) -> dict[str, object]:
-        gathered = average_wells(project, baseline)
-        found: dict[str, object] = {"probe, macro accuracy": _probe(project, baseline)}
+        aggregated = average_wells(project, baseline)
+        results: dict[str, object] = {"probe, macro accuracy": _probe(project, baseline)}
         for name in NORMALIZATIONS:
-            found |= _judge(normalize(project, gathered, name), name)
-        return found
+            results |= _evaluate(normalize(aggregated, name), name)
+        return results
 
 
-def normalize(project: Project, gathered: AggregatedWells, name: str) -> Profiles:
-    """Well profiles under one of the normalizations."""
-    wells, steps = gathered.wells, NORMALIZATIONS[name]
+def normalize(aggregated: AggregatedWells, name: str) -> Profiles:
+    """Apply one of the normalizations to the profiles of wells."""
+    wells, steps = aggregated.wells, NORMALIZATIONS[name]
     if not steps:
         return wells
     chain = make_chain(steps, plate="Metadata_Plate", batch="Metadata_Plate")
     controls = wells.values("Metadata_Control") == "negative"
-    return chain.fit(wells, controls=controls, cells=gathered.cells).transform(wells)
+    return chain.fit(wells, controls=controls, cells=aggregated.cells).transform(wells)
 
 
 def retrieval(wells: Profiles) -> AveragePrecision:
-    """Mean average precision of replicate 4 for the same treatment in replicates 1 to 3."""
+    """Mean average precision of retrieving a treatment of replicate 4 in replicates 1 to 3."""
     replicate = wells.values("Metadata_Replicate")
     return mean_average_precision(
         wells,
@@ -96,19 +96,19 @@ def retrieval(wells: Profiles) -> AveragePrecision:
     )
 
 
-def _judge(wells: Profiles, normalization: str) -> dict[str, object]:
-    """Retrieval and sanity in Euclidean distance."""
-    found = {
+def _evaluate(wells: Profiles, normalization: str) -> dict[str, object]:
+    """Retrieval, and checks of controls, doses and neighbours, by Euclidean distance."""
+    results = {
         "mAP": retrieval(wells).value,
         "controls confused": _confused_controls(wells),
         **{f"dose, {name}": dose_correlation(wells, name) for name in COMPOUNDS},
         **{f"neighbours of 08, 09, {name}": _neighbours(wells, name) for name in COMPOUNDS},
     }
-    return {f"{key} ({normalization})": value for key, value in found.items()}
+    return {f"{key} ({normalization})": value for key, value in results.items()}
 
 
 def _confused_controls(wells: Profiles) -> int:
-    """Positive and negative control wells whose nearest control well is of the other kind."""
+    """Count positive and negative control wells whose nearest control well is of the other kind."""
     control = wells.values("Metadata_Control").astype(str)
     rows = np.flatnonzero(np.isin(control, ["negative", "positive"]))
     distances = cdist(wells.features[rows], wells.features[rows])
@@ -123,7 +123,7 @@ def _means(wells: Profiles) -> dict[str, np.ndarray]:
 
 
 def dose_correlation(wells: Profiles, compound: str) -> float:
-    """Rank correlation of dose 1-9 and the distance of its mean from the mean of DMSO."""
+    """Rank correlation of doses 1 to 9 with the distances of their means from the mean of DMSO."""
     means = _means(wells)
     doses = np.arange(1, 10)
     distances = [np.linalg.norm(means[f"{compound}_{d:02d}"] - means["DMSO"]) for d in doses]
@@ -131,7 +131,7 @@ def dose_correlation(wells: Profiles, compound: str) -> float:
 
 
 def _neighbours(wells: Profiles, compound: str) -> str:
-    """Nearest treatment of the other compound, or DMSO, of doses 08 and 09."""
+    """Nearest treatment of the other compound, or DMSO, for doses 08 and 09."""
     means = _means(wells)
     others = [name for name in means if not name.startswith(compound)]
     nearest = []
@@ -142,18 +142,18 @@ def _neighbours(wells: Profiles, compound: str) -> str:
 
 
 def _probe(project: Project, baseline: str | None) -> float:
-    """Logistic regression on cells of replicates 1-3, macro accuracy on those of replicate 4."""
+    """Macro accuracy on replicate 4 of a logistic regression fitted on replicates 1 to 3."""
     table = project.index.well_table()
     paths = [project.well_path(w.plate, w.well, baseline) for w in project.index.wells()]
-    features, labels, held = [], [], []
+    features, labels, held_out = [], [], []
     for row, well in zip(table.itertuples(), iterate(paths), strict=True):
         if row.Metadata_Compound == "DMSO":
             continue
         features.append(well.features)
         labels += [row.Metadata_Treatment] * len(well.features)
-        held += [row.Metadata_Replicate == HELD_OUT] * len(well.features)
+        held_out += [row.Metadata_Replicate == HELD_OUT] * len(well.features)
     scaled = np.concatenate(features)
-    names, test = np.array(labels), np.array(held)
+    names, test = np.array(labels), np.array(held_out)
     scaled = StandardScaler().fit(scaled[~test]).transform(scaled)
     model = LogisticRegression(C=0.01, max_iter=300).fit(scaled[~test], names[~test])
     return float(balanced_accuracy_score(names[test], model.predict(scaled[test])))

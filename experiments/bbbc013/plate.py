@@ -1,4 +1,4 @@
-"""BBBC013 as a project, and treatments that mean nothing; also for other experiments."""
+"""BBBC013 as a project, and permuted treatments; other experiments use it too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WITHIN = ["Metadata_Plate", "Metadata_Replicate"]
 
 
 def lay_out(project: Project, data: Path) -> None:
-    """Copy images and index into a project; only images that are missing are copied."""
+    """Copy the index and missing images into a project."""
     setup(project)
     for image in sorted((data / "images").iterdir()):
         target = project.images_folder / image.name
@@ -25,9 +25,9 @@ def lay_out(project: Project, data: Path) -> None:
 
 
 def permute_treatments(project: Project, name: str, seed: int) -> None:
-    """Exchange the treatments of the treated wells within each plate and replicate.
+    """Permute the treatments of treated wells within each plate and replicate.
 
-    Written as another index of the project, under ``name``.
+    The result is written as another index of the project, called ``name``.
     """
     rng = np.random.default_rng(seed)
     index = pd.read_csv(project.index_path, dtype=str, keep_default_na=False)

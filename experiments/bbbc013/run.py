@@ -1,10 +1,10 @@
-"""Real plate BBBC013: learn from replicates 1-3, judge on replicate 4.
+"""Real plate BBBC013: train on replicates 1 to 3, evaluate on replicate 4.
 
     python experiments/bbbc013/run.py DATA [--root FOLDER] [--permuted] [--epochs N]
 
-DATA is the folder with ``index.csv`` and ``images/``. The project is made in FOLDER (default
-``bbbc013-project``), every stage runs, and ``FOLDER/results.csv`` holds the figures of the README.
-``--permuted`` also trains on treatment labels permuted among the wells within replicates.
+DATA is the folder with ``index.csv`` and ``images/``. The project is created in FOLDER (default
+``bbbc013-project``), all commands run, and ``FOLDER/results.csv`` has the results of the README.
+``--permuted`` also trains on treatment labels that are permuted among wells within replicates.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RANDOM_SEEDS = range(5)
 
 
 def make_project(data: Path, root: Path, epochs: int) -> Project:
-    """Lay the plate out as a project; only files that are missing are copied."""
+    """Create a project of the plate; only missing files are copied."""
     project = Project(root)
     lay_out(project, data)
     config = {**CONFIG, "train": {**CONFIG["train"], "epochs": epochs}}
@@ -64,7 +64,7 @@ def main() -> None:
     run(project)
     for seed in RANDOM_SEEDS:
         profile(project, random_seed=seed)
-    print(f"every stage: {time.monotonic() - started:.0f} s")
+    print(f"all commands: {time.monotonic() - started:.0f} s")
     figures = Figures(project)
     table = [figures.learned("learned", project)]
     if options.permuted:

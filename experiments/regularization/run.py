@@ -160,7 +160,7 @@ def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, obj
 
         found: dict[str, object] = {}
         for name in NORMALIZATIONS:
-            wells = normalize(project, gathered, name)
+            wells = normalize(gathered, name)
             found[f"mAP ({name})"] = retrieval(wells).value
             for compound in COMPOUNDS:
                 found[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
