@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepprofiler import __version__
-from deepprofiler.errors import ConfigError, DeepProfilerError
+from deepprofiler.errors import ConfigError, DeepProfilerError, counted
 
 if TYPE_CHECKING:
     from deepprofiler.project import Project
@@ -51,7 +51,7 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 @click.option("--verbose", is_flag=True, help="Show details.")
 @click.version_option(__version__, prog_name="deepprofiler")
 @click.pass_context
-def cli(context: click.Context, **options: Any) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Learn single-cell features from plate images, with treatments as weak labels.
 
     On a folder with images and an index, `prepare`, `train` and `profile` are enough; `run` does
@@ -87,7 +87,7 @@ def _project(context: click.Context, **changes: Any) -> Project:
 
         log.info("%s on %s", name, choose(options["gpu"], project.workers))
     else:
-        log.info("%s on %d processor core(s)", name, project.workers)
+        log.info("%s on %s", name, counted(project.workers, "core", "cores"))
     return project
 
 

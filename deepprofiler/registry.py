@@ -27,9 +27,11 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints, overload
 
 from deepprofiler.errors import PluginError, nearest, plugin_code
+
+Plugin = TypeVar("Plugin", bound=Callable[..., Any])
 
 ENTRY_POINTS = "deepprofiler.plugins"
 LOG = logging.getLogger(__name__)
@@ -78,6 +80,12 @@ class Registry:
         self._plugins: dict[str, Callable[..., Any]] = {}
         self._conflicts: dict[str, str] = {}
         self._broken: dict[str, str] = {}
+
+    @overload
+    def register(self, target: str) -> Callable[[Plugin], Plugin]: ...
+
+    @overload
+    def register(self, target: Plugin) -> Plugin: ...
 
     def register(self, target: Any) -> Any:
         """Add a plugin under its own name, or, given text, under that name.

@@ -152,7 +152,7 @@ def test_ctrl_c(base, monkeypatch):
     monkeypatch.setattr("deepprofiler.commands.check.check", interrupt)
     answer = command(base.root, "check")
     assert answer.code == 130
-    assert "run again to go on" in answer.text
+    assert "run the same command to continue" in answer.text
 
 
 @pytest.mark.pipeline
@@ -173,7 +173,7 @@ def test_the_first_line_names_the_device(base):
 @pytest.mark.pipeline
 def test_the_processor_cores_otherwise(base):
     text = command(base.root, "--cores", "1", "check").text
-    assert "check on 1 processor core(s)" in text.splitlines()[0]
+    assert "check on 1 core" in text.splitlines()[0]
 
 
 @pytest.mark.pipeline

@@ -110,7 +110,8 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
     index = project.index
     plates = len(index.plates)
     findings.facts.append(
-        f"{len(index.sites)} sites in {len(index.wells())} wells on {plates} plate(s), "
+        f"{len(index.sites)} sites in {len(index.wells())} wells on "
+        f"{counted(plates, 'plate', 'plates')}, "
         f"channels {', '.join(index.channels)}"
     )
     for row in planes:
@@ -190,7 +191,9 @@ def _check_channel(place: str, planes: list[_Plane], bits: int | None, findings:
         )
     constant = sum(plane.minimum == plane.maximum for plane in planes)
     if constant:
-        findings.warnings.append(f"{place}: {constant} image(s) have one value everywhere")
+        findings.warnings.append(
+            f"{place}: {counted(constant, 'image has', 'images have')} one value everywhere"
+        )
 
 
 def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
@@ -212,7 +215,9 @@ def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Fi
         empty += len(table) + len(dropped) == 0
         findings.problems += [reason for _, reason in dropped]
     if crops.mode == "cells":
-        findings.facts.append(f"{cells} cells located, {empty} site(s) without any")
+        findings.facts.append(
+            f"{cells} cells located, {counted(empty, 'site', 'sites')} without any"
+        )
     else:
         findings.facts.append(f"{cells} views of {crops.size} × {crops.size} pixels, {crops.mode}")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
 from deepprofiler.commands.prepare import prepare
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, counted
 from deepprofiler.imaging.imaging_settings import Locate
 from deepprofiler.imaging.read import read_labels, write_labels
 from deepprofiler.imaging.segment import centers
@@ -89,9 +89,11 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
         outcome.wrote.append(f"label images of {label_images} sites to outputs/labels")
     empty = counts.count(0)
     if empty:
-        outcome.notes.append(f"{empty} site(s) hold no cells; their files have only a header")
+        outcome.notes.append(
+            f"{counted(empty, 'site has', 'sites have')} no cells: only a header in the file"
+        )
     if kept:
-        outcome.notes.append(f"kept the locations of {kept} site(s) that existed before")
+        outcome.notes.append(f"kept the locations of {counted(kept, 'site', 'sites')}")
     return outcome
 
 

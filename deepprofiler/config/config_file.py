@@ -1,4 +1,8 @@
-"""Find and read a config file, and tell everything that is wrong with it in one message."""
+"""Find and read a config file, and report everything that is wrong with it in one message.
+
+A file of its own beside the schema: it reads files, translates the original's, and puts
+pydantic's errors into words.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +100,8 @@ def parse(values: Any, source: str) -> tuple[Config, list[str]]:
             unknown = is_original and item["type"] == "extra_forbidden"
             lines += (unknown and original.explain(key, item["input"])) or [_explain(item)]
         listing = "\n".join(f"  {line}" for line in lines)
-        raise ConfigError(f"{source}: {counted(len(lines), 'problem', 'problems')}\n{listing}") from None
+        problems = counted(len(lines), "problem", "problems")
+        raise ConfigError(f"{source}: {problems}\n{listing}") from None
 
 
 def _explain(error: Any) -> str:

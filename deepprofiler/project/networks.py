@@ -13,7 +13,6 @@ import yaml
 
 from deepprofiler.config import original_layers
 from deepprofiler.config.original import RULE_TAKEN
-from deepprofiler.config.schema import Train
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.learning import checkpoint, keras_weights
@@ -21,7 +20,7 @@ from deepprofiler.learning.checkpoint import Description
 from deepprofiler.learning.devices import precision, set_seed
 from deepprofiler.learning.extract import feature_function
 from deepprofiler.learning.keras_weights import fetch
-from deepprofiler.learning.learning_settings import Precision
+from deepprofiler.learning.learning_settings import Precision, Train
 from deepprofiler.learning.metrics import stops_early
 from deepprofiler.learning.network import Network, require_network
 from deepprofiler.parameters import Decides, deciding

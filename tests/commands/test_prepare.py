@@ -251,7 +251,7 @@ def test_locate_counts_what_it_wrote(base):
     assert answer.code == 0
     assert "inputs/locations" not in answer.text
     assert "wrote label images of 6 sites to outputs/labels" in answer.text
-    assert "kept the locations of 6 site(s)" in answer.text
+    assert "kept the locations of 6 sites" in answer.text
     base.location("P1", "A01").unlink()
     answer = run(base, "locate", "--labels")
     assert "of 1 sites to inputs/locations" in answer.text

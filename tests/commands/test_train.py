@@ -203,7 +203,7 @@ class TestCropsOfTraining:
         assert [row[0] for row in failures(small, "failed-export-sc.csv")] == ["P1"] * 6
         assert not (small.root / "outputs/single-cells/P1.h5").exists()
         assert len(table(small, "P2")) == 30
-        assert "6 site(s) of the index have no exported cells" in answer.text
+        assert "6 sites of the index without exported cells" in answer.text
 
     def test_mixed_sizes(self, small):
         for name in CHANNELS:

@@ -114,10 +114,11 @@ def test_differences_are_said_in_one_line(image: Path, tmp_path: Path) -> None:
     now = Provenance("crops", {"crops.size": 128, "b": [2]}, {"labels": None})
     image.write_bytes(b"other")
     differences = before.differences(now, tmp_path)
+    # `a` decides nothing any more.
     assert [(item.kind, item.name, item.before, item.now) for item in differences[:3]] == [
-        ("setting", "a", 1, None),
         ("setting", "b", None, [2]),
         ("setting", "crops.size", 64, 128),
+        ("input", "labels", "1", None),
     ]
     text = describe(differences)
     assert "crops.size was 64 and is 128" in text
