@@ -178,8 +178,8 @@ def test_the_processor_cores_otherwise(base):
 
 @pytest.mark.pipeline
 def test_quiet_and_verbose(base):
-    assert " on 1 processor" not in command(base.root, "--cores", "1", "--quiet", "check").text
-    assert " on 1 processor" in command(base.root, "--cores", "1", "--verbose", "check").text
+    assert " on 1 core" not in command(base.root, "--cores", "1", "--quiet", "check").text
+    assert " on 1 core" in command(base.root, "--cores", "1", "--verbose", "check").text
 
 
 @pytest.mark.pipeline
