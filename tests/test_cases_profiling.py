@@ -1,4 +1,4 @@
-"""Cases of profiling at the level of the command: PRF-04, NRM-01 to NRM-05, EVL-01 to EVL-05."""
+"""Small screens with known answers, from features of cells to scores, by the command."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def screen(
     wells: pd.DataFrame,
     features: np.ndarray,
     columns: dict | None = None,
-    **asked: object,
+    **settings: object,
 ) -> Project:
-    """A project whose wells have ten cells each, alike; features are (wells, D)."""
+    """A project whose wells have ten equal cells each; features are (wells, D)."""
     index = root / "inputs" / "metadata" / "index.csv"
     index.parent.mkdir(parents=True)
     wells.assign(Metadata_Site="1", DNA="none.tif").to_csv(index, index=False)
-    settings = {"min_cells": 3, "baselines": False, "report": False, "normalize": []} | asked
+    analyze_settings = {"min_cells": 3, "baselines": False, "report": False, "normalize": []}
     config = {
         "dataset": {"channels": ["DNA"], "columns": columns or {}},
         "crops": {"size": 64},
-        "analyze": settings,
+        "analyze": analyze_settings | settings,
     }
     path = root / "inputs" / "config" / "config.yaml"
     path.parent.mkdir()
@@ -62,7 +62,7 @@ def table(project: Project, name: str) -> pd.DataFrame:
 
 
 def layout(**columns: list[str]) -> pd.DataFrame:
-    """Wells A01 … of plate P1, but for what is said."""
+    """Wells A01, A02, … of plate P1, with columns of metadata."""
     n = len(next(iter(columns.values())))
     wells = {PLATE: ["P1"] * n, WELL: [f"A{i + 1:02}" for i in range(n)]}
     return pd.DataFrame(wells | {f"Metadata_{name}": values for name, values in columns.items()})
@@ -75,7 +75,7 @@ def controls(n: int, treated: int) -> pd.DataFrame:
 
 
 def test_profiles_are_tables_that_others_read(tmp_path: Path) -> None:
-    """PRF-04: no index, no place among features; filtered rows score like rows written anew."""
+    """No index, no place among features; filtered rows score like rows that are written again."""
     made = MadeFeatures(tmp_path, {"conv4a": 7}, plates=2).write()
     analyze(made.project)
     for name, size in (("wells", 7), ("wells-unnormalized", 7), ("treatments", 7), ("cells", 7)):
@@ -111,7 +111,7 @@ def test_profiles_are_tables_that_others_read(tmp_path: Path) -> None:
 
 
 def test_a_deviation_of_zero_among_controls(tmp_path: Path) -> None:
-    """NRM-01."""
+    """Its feature is left out by name, for no value can be divided by it."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(30, 4))
     features[:, 0] = np.repeat([0, 0.01, 1], [20, 4, 6])
@@ -130,7 +130,7 @@ def test_a_deviation_of_zero_among_controls(tmp_path: Path) -> None:
 
 
 def test_whitened_controls(tmp_path: Path) -> None:
-    """NRM-02."""
+    """Their covariance is the identity, also where features are far from 0."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(206, 8)) @ rng.normal(size=(8, 8)) + 5
     sphering = {"name": "sphering", "params": {"method": "PCA", "shrinkage": 0, "fit_on": "wells"}}
@@ -149,7 +149,7 @@ def test_whitened_controls(tmp_path: Path) -> None:
 
 
 def test_fewer_controls_than_features(tmp_path: Path) -> None:
-    """NRM-03."""
+    """Refused without shrinkage; with it, finite profiles; one control well is too few."""
     features = np.random.default_rng(0).normal(size=(16, 50))
     plain = {"name": "tvn", "params": {"shrinkage": 0, "fit_on": "wells"}}
     project = screen(tmp_path / "plain", controls(10, 6), features, normalize=[plain])
@@ -168,7 +168,7 @@ def test_fewer_controls_than_features(tmp_path: Path) -> None:
 
 
 def test_blank_doses_are_a_group(tmp_path: Path) -> None:
-    """NRM-05."""
+    """A treatment with a blank dose keeps its wells, and counts add up."""
     names = np.repeat(["DMSO", "T1", "T2"], 4).tolist()
     wells = layout(
         Compound=names,
@@ -185,7 +185,7 @@ def test_blank_doses_are_a_group(tmp_path: Path) -> None:
 
 
 def test_what_is_not_finite_never_scores(tmp_path: Path) -> None:
-    """EVL-01: a cell with a NaN is left out and counted; an all-zero profile is refused by name."""
+    """A cell with a NaN is left out and counted; an all-zero profile is refused by name."""
     rng = np.random.default_rng(0)
     names = ["T1", "T2", "T3"] * 4
     features = rng.normal(size=(12, 5)) + 3 * rng.normal(size=(3, 5))[np.arange(12) % 3]
@@ -207,15 +207,16 @@ def test_what_is_not_finite_never_scores(tmp_path: Path) -> None:
 
 
 def test_no_allowed_partner(tmp_path: Path) -> None:
-    """EVL-02: T2 has no replicate on another plate; a misspelt column; nothing left."""
+    """T2 has no replicate on another plate; a misspelt column; no well is left."""
     wells = layout(Treatment=["T1", "T1", "T2", "T2", "T3", "T3"])
     wells[PLATE] = ["P1", "P2", "P1", "P1", "P1", "P2"]
     angles = np.deg2rad([0, 1, 40, 41, 80, 81])
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rule = [{"name": "replicate-accuracy", "params": {"exclude": ["plate"]}}]
     project = screen(tmp_path / "a", wells, features, evaluate=rule)
-    said = "2 of 6 profiles (1 of 3 treatments) have no allowed partner, left out: T2"
-    assert said in analyze(project).text
+    text = analyze(project).text
+    assert "2 of 6 profiles (1 of 3 treatments) have no allowed neighbour" in text
+    assert "left out: T2" in text
     found = table(project, "scores.csv").set_index("metric").loc["replicate accuracy"]
     assert (found["n"], found["left_out"]) == (4, 2)
     misspelt = {"compound": "Metadata_Tretment"}
@@ -227,12 +228,12 @@ def test_no_allowed_partner(tmp_path: Path) -> None:
 
 
 def test_a_constant_output(tmp_path: Path) -> None:
-    """EVL-04: twelve identical profiles score as chance does, in any order, and it is said."""
+    """Twelve identical profiles score as chance does, in any order, and a note says why."""
     found = []
     for name, order in (("a", slice(None)), ("b", slice(None, None, -1))):
         wells = layout(Treatment=(["T1", "T2", "T3"] * 4)[order])
         project = screen(tmp_path / name, wells, np.ones((12, 4)))
-        assert "all similarities are tied" in analyze(project).text
+        assert "all similarities are equal" in analyze(project).text
         scores = table(project, "scores.csv")
         found.append(scores.drop(columns=["low_over_compounds", "high_over_compounds"]))
     pd.testing.assert_frame_equal(*found)
@@ -243,7 +244,7 @@ def test_a_constant_output(tmp_path: Path) -> None:
 
 
 def test_negatives_are_named(tmp_path: Path) -> None:
-    """EVL-05: other compound 0.95, own replicate 0.90, four controls 0.10."""
+    """Similarities: another compound 0.95, the replicate 0.90, four controls 0.10."""
     wells = layout(Treatment=["T1", "T1", "T2"] + ["DMSO"] * 4, Control=[""] * 3 + ["negative"] * 4)
     similarity = np.array([1, 0.90, 0.95, 0.10, 0.10, 0.10, 0.10])
     # T1's first well is the first axis; every other well has an axis of its own beside it.

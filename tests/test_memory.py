@@ -1,4 +1,4 @@
-"""The case OPS-01: memory is bounded by a well, not by a plate or the screen."""
+"""Memory is bounded by a well, not by a plate or the screen."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def peak(root: Path, stage: str) -> float:
     if not STATUS.exists():
         pytest.skip(f"needs {STATUS}, which Linux has")
     words = [sys.executable, "-c", MEASURE.format(stage=stage, status=STATUS), str(root)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return float(done.stdout.split()[-1])
+    process = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return float(process.stdout.split()[-1])
 
 
 def require_bounded(few: float, many: float, all_cells: float) -> None:
@@ -50,24 +50,24 @@ def require_bounded(few: float, many: float, all_cells: float) -> None:
     ],
 )
 def test_analyze(tmp_path: Path, cells: int, size: int, settings: dict[str, object]) -> None:
-    found = {}
+    peaks = {}
     for plates in (FEW, MANY):
         root = tmp_path / str(plates)
         layers = {"conv4a": size}
         made = MadeFeatures(root, layers, plates=plates, cells=cells, linked=True)
         made.settings = settings
         made.write()
-        found[plates] = peak(root, "analyze")
+        peaks[plates] = peak(root, "analyze")
     wells = MANY * (COMPOUNDS + CONTROLS)
     # Two sites each, in single precision.
-    require_bounded(found[FEW], found[MANY], wells * 2 * cells * size * 4 / 2**20)
+    require_bounded(peaks[FEW], peaks[MANY], wells * 2 * cells * size * 4 / 2**20)
 
 
 @pytest.mark.slow
 def test_profile(tmp_path: Path) -> None:
     cells, side = 2000, 32
     rng = np.random.default_rng(0)
-    found = {}
+    peaks = {}
     for plates in (FEW, MANY):
         names = tuple(f"P{number}" for number in range(plates))
         base = BaseProject(tmp_path / str(plates), plates=names, sites=("1",))
@@ -78,6 +78,6 @@ def test_profile(tmp_path: Path) -> None:
         for row in base.rows:
             place = [row[f"Metadata_{name}"] for name in ("Plate", "Well", "Site")]
             base.write_locations(rng.uniform(20, 230, size=(cells, 2)), *place)
-        found[plates] = peak(base.root, "profile")
+        peaks[plates] = peak(base.root, "profile")
     crops = len(base.rows) * cells * side**2 * 3 * 4 / 2**20
-    require_bounded(found[FEW], found[MANY], crops)
+    require_bounded(peaks[FEW], peaks[MANY], crops)
