@@ -8,7 +8,7 @@ in what is counted. Ties count by expectation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb
 
 import numpy as np
@@ -59,10 +59,10 @@ class Accuracy(Measure):
     chance: float
     exact: Interval
     by_compound: Interval
-    queries: pd.DataFrame
-    units: pd.DataFrame
-    left_out: pd.DataFrame
-    votes: pd.DataFrame
+    queries: pd.DataFrame = field(repr=False)
+    units: pd.DataFrame = field(repr=False)
+    left_out: pd.DataFrame = field(repr=False)
+    votes: pd.DataFrame = field(repr=False)
 
     @property
     def confusion(self) -> pd.DataFrame:

@@ -1,4 +1,8 @@
-"""Settings of evaluations: what profiles are scored by, and what they are compared with."""
+"""Settings of evaluations: what profiles are scored by, and what they are compared with.
+
+Only the schema of the configuration imports them: they are declared in the room that they belong
+to, and read before the rest of it is loaded.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ pairs, and Fisher's one-sided test. Here, pairs of one compound do not count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
@@ -46,7 +46,7 @@ class Enrichment(Measure):
     """
 
     by_compound: Interval
-    table: pd.DataFrame
+    table: pd.DataFrame = field(repr=False)
     threshold: float
     precision: float
     base: float

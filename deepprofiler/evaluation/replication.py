@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -39,8 +39,8 @@ class Replicating(Measure):
 
     exact: Interval
     by_compound: Interval
-    treatments: pd.DataFrame
-    left_out: pd.DataFrame
+    treatments: pd.DataFrame = field(repr=False)
+    left_out: pd.DataFrame = field(repr=False)
 
 
 def percent_replicating(

@@ -6,7 +6,7 @@ Average precision is exact with ties, and is tested against a null of random ran
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from math import comb
@@ -69,8 +69,8 @@ class AveragePrecision(Measure):
     chance: float
     by_compound: Interval
     negatives: Negatives
-    queries: pd.DataFrame
-    left_out: pd.DataFrame
+    queries: pd.DataFrame = field(repr=False)
+    left_out: pd.DataFrame = field(repr=False)
     permutations: int
     seed: int
 

@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 
 from deepprofiler.commands.analyze.aggregate import average_wells
-from deepprofiler.commands.analyze.normalize import Normalization
+from deepprofiler.commands.analyze.evaluate import Protocol
 from deepprofiler.commands.export_cells import export_cells
 from deepprofiler.commands.locate import locate
 from deepprofiler.commands.profile import profile
@@ -165,9 +165,14 @@ def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, obj
             for compound in COMPOUNDS:
                 found[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
         return found
-    wells = Normalization.of(project).fit(gathered.wells, gathered.cells).transform(gathered.wells)
-    scores = score(project, wells, name=project.experiment, about="").results
-    return {name: scores[name].value for name in ("NSC", "NSCB", "replicate accuracy")}
+    protocol = Protocol.of(project)
+    steps = protocol.normalization.steps_for(gathered.wells)
+    screen = protocol.normalize(gathered.wells, gathered.cells, steps)
+    scores = score(screen, protocol.evaluations, name=project.experiment)
+    return {
+        scores.main[key].name: scores.main[key].value
+        for key in ("nsc", "nscb", "replicate-accuracy")
+    }
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:

@@ -86,7 +86,7 @@ def evaluate_wells(
     ConfigError
         An evaluation or a parameter does not exist, or a value cannot be used.
     """
-    settings, folder = project.config.analyze, project.profiles_folder
+    settings = project.config.analyze
     protocol = Protocol.of(project)
     screen = protocol.screen(normalized.wells)
     weights = aggregated.provenance
@@ -114,8 +114,8 @@ def evaluate_wells(
         normalizations,
         neighbours_table(screen) if screen.has("treatment") else None,
     )
-    _write_tables(folder, evaluated)
-    outcome.wrote.append(f"scores to {folder / 'scores.csv'}")
+    _write_tables(project.profiles_folder, evaluated)
+    outcome.wrote.append(f"scores to {project.profiles_path('scores.csv')}")
     outcome.notes += _notes(methods)
     return evaluated
 
@@ -334,14 +334,18 @@ def _write_tables(folder: Path, evaluated: Evaluated) -> None:
     """Write the scores of all methods, and the matches of the profile."""
     own, *baselines = evaluated.methods
     others = [scores for scores in evaluated.normalizations.values() if scores is not own]
-    _write(folder / "scores.csv", scores_table([own, *baselines, *others]))
-    _write(folder / "confusion.csv", confusion_table(own))
-    _write(folder / "wrong-matches.csv", wrong_matches_table(own))
-    _write(folder / "average-precision.csv", average_precision_table(own))
-    if evaluated.neighbours is None:
-        (folder / "neighbours.csv").unlink(missing_ok=True)
-    else:
-        _write(folder / "neighbours.csv", evaluated.neighbours)
+    tables = {
+        "scores.csv": scores_table([own, *baselines, *others]),
+        "confusion.csv": confusion_table(own),
+        "wrong-matches.csv": wrong_matches_table(own),
+        "average-precision.csv": average_precision_table(own),
+        "neighbours.csv": evaluated.neighbours,
+    }
+    for name, table in tables.items():
+        if table is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            _write(folder / name, table)
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
