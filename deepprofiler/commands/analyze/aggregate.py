@@ -18,9 +18,10 @@ import pandas as pd
 
 from deepprofiler.columns import CELL, COUNT, FLAG, PLATE, SITE, WELL
 from deepprofiler.commands.profile import profile
-from deepprofiler.config.schema import Crops, Profile
+from deepprofiler.config.schema import Crops
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
+from deepprofiler.learning.learning_settings import Profile
 from deepprofiler.parameters import Decides
 from deepprofiler.profiling.averages import CellSample, WellProfiles, flag_small_wells
 from deepprofiler.profiling.moments import CellMoments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pandas as pd
 
 from deepprofiler.columns import COUNT, PLATE, WELL, spoken
 from deepprofiler.commands.analyze.aggregate import AggregatedWells
+from deepprofiler.config.schema import Analyze, Config
 from deepprofiler.errors import DataError, listing
-from deepprofiler.evaluation.screen import treatment_profiles, untreated_rows
+from deepprofiler.evaluation.screen import negative_rows, treatment_profiles, untreated_rows
 from deepprofiler.files import replacing
 from deepprofiler.parameters import Choice, Decides
 from deepprofiler.profiling.averages import with_enough_cells
@@ -24,7 +26,8 @@ from deepprofiler.project import Project
 from deepprofiler.project.freshness import Provenance, describe, provenance, stored_provenance
 from deepprofiler.project.outcome import LOG, Outcome
 
-_WELLS, _CHAIN, _LEFT_OUT = "wells.parquet", "normalization.npz", "features-left-out.csv"
+_WELLS, _TREATMENTS = "wells.parquet", "treatments.parquet"
+_CHAIN, _LEFT_OUT = "normalization.npz", "features-left-out.csv"
 # Control cells that a covariance of a batch needs.
 _FEWEST = 2
 # Share of the squared length of all treated wells above which one feature is worth a warning.
@@ -63,12 +66,10 @@ class Normalization:
     ----------
     steps : tuple of Choice or None
         Configured normalizers; None: standardize, then TVN where all batches have controls.
-    batch : str
-        Column of metadata that plays the batch.
-    control : str or None
-        Column that tells controls, where there is one.
-    negative : str
-        Its value for negative controls.
+    roles : mapping
+        Role to column of metadata.
+    control : str
+        Value of the control column that marks a negative control.
     min_cells : int
         Wells with fewer take part in no fit.
     seed : int
@@ -76,9 +77,8 @@ class Normalization:
     """
 
     steps: tuple[Choice, ...] | None
-    batch: str
-    control: str | None
-    negative: str
+    roles: Mapping[str, str]
+    control: str
     min_cells: int
     seed: int
 
@@ -88,9 +88,8 @@ class Normalization:
         settings, index = project.config.analyze, project.index
         return cls(
             steps=settings.normalize,
-            batch=index.roles["batch"],
-            control=index.roles.get("control"),
-            negative=index.control,
+            roles=index.roles,
+            control=index.control,
             min_cells=settings.min_cells,
             seed=project.config.dataset.seed,
         )
@@ -106,7 +105,7 @@ class Normalization:
         return make_chain(
             [(step.name, step.params) for step in steps],
             plate=PLATE,
-            batch=self.batch,
+            batch=self.roles["batch"],
             well=WELL,
             count=COUNT,
             seed=self.seed,
@@ -114,9 +113,7 @@ class Normalization:
 
     def controls(self, wells: Profiles) -> np.ndarray:
         """Tell which wells are negative controls, (n,) bool."""
-        if self.control is None:
-            return np.zeros(len(wells), bool)
-        return wells.values(self.control) == self.negative
+        return negative_rows(wells, self.roles, self.control)
 
     def batches_without_controls(self, wells: Profiles) -> list[str]:
         """Name the batches with too few control cells for TVN, in wells with enough cells."""
@@ -124,7 +121,7 @@ class Normalization:
         cells = np.where(self.controls(usable), usable.values(COUNT), 0)
         return [
             str(batch) or "(blank)"
-            for (batch,), rows in usable.groups([self.batch])
+            for (batch,), rows in usable.groups([self.roles["batch"]])
             if cells[rows].sum() < _FEWEST
         ]
 
@@ -194,32 +191,38 @@ def normalize_wells(
     DataError
         No well has enough cells, or a step cannot be fitted.
     """
-    normalization, folder = Normalization.of(project), project.profiles_folder
-    made_from = _made_from(project, normalization, aggregated)
+    config, folder = project.config, project.profiles_folder
+    normalization = Normalization.of(project)
+    made_from = _made_from(config, normalization, aggregated)
     normalized = None if again else _read_if_current(folder, made_from, project.root)
     if normalized is None:
         normalized = _fit_and_apply(normalization, aggregated)
         normalized.chain.made_from = made_from.to_json()
         _write(folder, normalized)
         outcome.wrote.append(f"{len(normalized.wells)} normalized wells to {folder}")
-    _write_treatments(project, normalized.wells)
-    if project.index.has("treatment"):
-        blank = int(untreated_rows(normalized.wells, project.index.roles).sum())
+    _write_treatments(folder, normalized.wells, normalization.roles, config.analyze)
+    outcome.notes += _notes(normalization, aggregated, normalized)
+    return normalized
+
+
+def _notes(
+    normalization: Normalization, aggregated: AggregatedWells, normalized: NormalizedWells
+) -> Iterator[str]:
+    """Say which wells are in no treatment's profile, and which are not normalized."""
+    if "treatment" in normalization.roles:
+        blank = int(untreated_rows(normalized.wells, normalization.roles).sum())
         if blank:
-            outcome.notes.append(
-                f"{blank} well(s) with a blank treatment are in no treatment's profile"
-            )
+            yield f"{blank} well(s) with a blank treatment are in no treatment's profile"
     if left_out := len(aggregated.wells) - len(normalized.wells):
-        outcome.notes.append(
+        yield (
             f"{left_out} well(s) cannot be normalized, and are only in wells-unnormalized.parquet: "
             f"they have fewer than {normalization.min_cells} cells, and no well of their plate or "
             "batch has more, or a step knows only the wells of its fit"
         )
-    return normalized
 
 
 def _made_from(
-    project: Project, normalization: Normalization, aggregated: AggregatedWells
+    config: Config, normalization: Normalization, aggregated: AggregatedWells
 ) -> Provenance:
     """Say what the normalized wells are made from."""
     (layer,) = aggregated.layers
@@ -233,7 +236,7 @@ def _made_from(
         place = f"analyze.normalize[{position}] {step.name}"
         values |= {f"{place}.{name}": value for name, value in parameters.items()}
     return provenance(
-        project.config,
+        config,
         Decides.NORMALIZED,
         values=values,
         inputs={"averages of wells": aggregated.made_from.digest},
@@ -244,13 +247,12 @@ def _fit_and_apply(normalization: Normalization, aggregated: AggregatedWells) ->
     """Fit on the wells of one layer, and transform all that can be transformed."""
     wells = aggregated.wells
     chain = normalization.fit(wells, aggregated.cells)
-    lacking = normalization.batches_without_controls(wells)
-    if normalization.steps is None and lacking:
+    if normalization.steps is None and (lacking := normalization.batches_without_controls(wells)):
         LOG.warning(
             "profiles are standardized only: TVN needs negative controls (`%s` in the control "
             "column) in every batch, in wells with enough cells; without them: %s",
-            normalization.negative,
-            f"{spoken(normalization.batch)} {listing(lacking, 5)}",
+            normalization.control,
+            f"{spoken(normalization.roles['batch'])} {listing(lacking, 5)}",
         )
     for note in chain.notes_:
         LOG.info("%s", note)
@@ -307,17 +309,18 @@ def _read_if_current(folder: Path, made_from: Provenance, root: Path) -> Normali
     return NormalizedWells(wells, chain)
 
 
-def _write_treatments(project: Project, wells: Profiles) -> None:
+def _write_treatments(
+    folder: Path, wells: Profiles, roles: Mapping[str, str], settings: Analyze
+) -> None:
     """Average normalized wells with enough cells to treatments, where the index names these."""
-    path = project.profiles_path("treatments.parquet")
+    path = folder / _TREATMENTS
     usable = with_enough_cells(wells)
-    if not project.index.has("treatment") or untreated_rows(usable, project.index.roles).all():
+    if "treatment" not in roles or untreated_rows(usable, roles).all():
         path.unlink(missing_ok=True)
         return
-    settings = project.config.analyze
-    treatment_profiles(
-        usable, project.index.roles, aggregate=settings.aggregate, weight=settings.weight
-    ).write(path)
+    treatment_profiles(usable, roles, aggregate=settings.aggregate, weight=settings.weight).write(
+        path
+    )
 
 
 def _plain(value: Any) -> Any:
