@@ -33,34 +33,43 @@ class ImageError(DataError):
     Parameters
     ----------
     path : Path
-    detail : str
-        What is wrong with it; the message is ``<path>: <detail>``.
     problem : str
-        The same as a code, such as ``truncated``.
+        What is wrong, as a code: ``missing``, ``unreadable``, ``empty``, ``not-an-image``,
+        ``no-header``, ``truncated``, ``damaged``, ``colour``, ``stack``, ``wrong-axes``,
+        ``wrong-pages``, ``wrong-size``, ``wrong-type`` or ``not-finite``.
+    detail : str
+        The same in words, with the values that were found and expected.
     """
 
-    def __init__(self, path: Path, detail: str, problem: str = "unreadable") -> None:
-        super().__init__(path, detail, problem)
+    def __init__(self, path: Path, problem: str, detail: str) -> None:
+        super().__init__(path, problem, detail)
         self.path = path
-        self.detail = detail
         self.problem = problem
+        self.detail = detail
 
     def __str__(self) -> str:
         return f"{self.path}: {self.detail}"
 
 
 class MissingImage(ImageError):
-    """An image file does not exist."""
+    """An image file does not exist.
 
-    def __init__(self, path: Path, detail: str = "", problem: str = "missing") -> None:
-        super().__init__(path, detail, problem)
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "missing", "does not exist")
+        # Unpickling calls the class with these.
+        self.args = (path,)
 
     def __str__(self) -> str:
-        return f"{self.path} does not exist"
+        return f"{self.path} {self.detail}"
 
 
 class PluginError(DeepProfilerError):
-    """A model or crop generator is unknown, broken or does not fit the others."""
+    """A plugin is unknown, broken or does not fit the others."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import Illumination, IlluminationStatistics
 from deepprofiler.imaging.imaging_settings import Prepare
 from deepprofiler.imaging.quality import Quality, quality
-from deepprofiler.imaging.read import read_site, write_png
+from deepprofiler.imaging.read import read_site, write_copy
 from deepprofiler.parallel import ordered_map
 from deepprofiler.parameters import Decides
 from deepprofiler.progress import track
@@ -334,5 +334,5 @@ def _write_copy(site: Site, project: Project) -> np.ndarray | DataError:
     limits = measured.percentiles if whole_plate else image_limits(image, measured.percentile_ranks)
     pixels, clipped = to_8bit(image, limits)
     for position in range(pixels.shape[2]):
-        write_png(project.compressed_path(site, position), pixels[:, :, position])
+        write_copy(project.compressed_path(site, position), pixels[:, :, position])
     return clipped

@@ -1,151 +1,41 @@
-"""What a TIFF file holds, told from its headers: which planes are channels, and are they whole."""
+"""Image files: the channels of a site, label images and 8-bit copies, read and written.
+
+TIFF and grey PNG files are read as stored. Whatever is wrong with a file is an
+:class:`~deepprofiler.errors.ImageError` that holds its path.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import struct
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import imagecodecs
 import numpy as np
 import tifffile
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import ImageError, MissingImage, counted
 from deepprofiler.files import replacing
-
-_CHANNEL_AXES = "CIQS"
-_MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3}
-# A pixel wider than this many µm tells of a screen or a printer, not of a microscope.
-_WIDEST_PIXEL = 100.0
-
-
-@contextlib.contextmanager
-def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
-    """Open a TIFF file that holds an image, or raise a DataError that says what is wrong."""
-    try:
-        tiff = tifffile.TiffFile(path)
-        if tiff.is_ome and sum(len(one.pages) for one in tiff.series) != len(tiff.pages):
-            # One file of a set whose header names all the others: only this file is meant.
-            tiff.close()
-            tiff = tifffile.TiffFile(path, is_ome=False)
-        empty = not tiff.series
-    except Exception as error:  # damaged headers fail in many ways
-        raise DataError(f"{path}: {_directory_problem(path) or error}") from error
-    with tiff:
-        if empty:
-            raise DataError(f"{path}: {_directory_problem(path) or 'the TIFF holds no image'}")
-        yield tiff
-
-
-def _directory_problem(path: Path) -> str:
-    """Say whether the first page's description lies beyond the end of the file."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    order = "<" if head[:1] == b"I" else ">"
-    form, start, end = ("Q", 8, 16) if head[2:4] in (b"+\0", b"\0+") else ("I", 4, 8)
-    size = path.stat().st_size
-    if len(head) < end:
-        return f"the TIFF header needs {end} bytes and {size} are there"
-    (offset,) = struct.unpack(order + form, head[start:end])
-    if offset + 2 > size:
-        return (
-            f"the file is truncated: its first page needs more than {offset} bytes and "
-            f"{size} are there"
-        )
-    return ""
-
-
-def channel_series(path: Path, tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Give the series whose planes are channels, after refusing what is not."""
-    series = list(tiff.series)
-    for one in series:
-        extra = [
-            (letter, length)
-            for letter, length in zip(one.axes, one.shape, strict=True)
-            if letter not in "YX" and length > 1
-        ]
-        if "Y" not in one.axes or "X" not in one.axes:
-            raise DataError(f"{path}: axes {one.axes} of shape {one.shape} are no image")
-        if one.axes.endswith("S") and one.shape[-1] > 1:
-            raise DataError(
-                f"{path} is a colour image ({one.shape[-1]} interleaved samples a pixel); save "
-                "each channel as a grey image or as a page of its own"
-            )
-        stack = [(letter, length) for letter, length in extra if letter not in _CHANNEL_AXES]
-        if stack:
-            letter, length = stack[0]
-            kind = {"Z": "a z-stack", "T": "a time series"}.get(letter, f"a stack along {letter}")
-            raise DataError(
-                f"{path} is {kind} of {length} planes (axes {one.axes}); project it, or save the "
-                "wanted plane of each channel"
-            )
-        if len(extra) > 1:
-            raise DataError(f"{path}: axes {one.axes} of shape {one.shape} are more than channels")
-    _require_bytes(path, tiff, series)
-    return series
-
-
-def _require_bytes(
-    path: Path, tiff: tifffile.TiffFile, series: list[tifffile.TiffPageSeries]
-) -> None:
-    """Refuse a file that ends before its pixels do: decoders would fill in black."""
-    size = tiff.filehandle.size
-    for number, page in enumerate(tiff.pages, start=1):
-        pairs = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        need = sum(count for _, count in pairs)
-        there = sum(max(0, min(size, start + count) - start) for start, count in pairs)
-        if there < need or not all(count for _, count in pairs):
-            raise DataError(
-                f"{path}: page {number} needs {need} bytes and {there} are there; the file is "
-                "truncated or has missing strips"
-            )
-    for one in series:
-        # Stacks of ImageJ describe only their first page.
-        if one.dataoffset is not None and one.dataoffset + one.nbytes > size:
-            there = max(0, size - one.dataoffset)
-            raise DataError(
-                f"{path}: the stack needs {one.nbytes} bytes and {there} are there; the file is "
-                "truncated"
-            )
-
-
-def plane_shape(series: list[tifffile.TiffPageSeries]) -> tuple[int, int]:
-    """Give the height and width that all planes have, or raise a DataError."""
-    shapes = [(one.shape[one.axes.index("Y")], one.shape[one.axes.index("X")]) for one in series]
-    if len(set(shapes)) > 1:
-        sizes = ", ".join(f"{height} × {width}" for height, width in sorted(set(shapes)))
-        raise DataError(f"{series[0].parent.filename}: pages of different sizes: {sizes}")
-    return shapes[0]
-
-
-def pixel_size(tiff: tifffile.TiffFile) -> float | None:
-    """Width of a pixel in µm from OME-XML, ImageJ's description or the resolution tags."""
-    size = _ome_pixel_size(tiff)
-    tags = tiff.pages[0].tags
-    if size is None and "XResolution" in tags and tags["XResolution"].value[0]:
-        numerator, denominator = tags["XResolution"].value
-        imagej = (tiff.imagej_metadata or {}).get("unit", "")
-        unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 2
-        scale = _MICROMETRES.get(imagej, {2: 25_400.0, 3: 10_000.0}.get(int(unit)))
-        size = scale * denominator / numerator if scale else None
-    return size if size is not None and 0 < size < _WIDEST_PIXEL else None
-
-
-def _ome_pixel_size(tiff: tifffile.TiffFile) -> float | None:
-    if not tiff.ome_metadata:
-        return None
-    image = tifffile.xml2dict(tiff.ome_metadata).get("OME", {}).get("Image", {})
-    image = image[0] if isinstance(image, list) else image
-    pixels = image.get("Pixels", {})
-    scale = _MICROMETRES.get(pixels.get("PhysicalSizeXUnit", "µm"))
-    size = pixels.get("PhysicalSizeX")
-    return float(size) * scale if size and scale else None
-
+from deepprofiler.imaging.tiff import (
+    channel_series,
+    decode,
+    open_tiff,
+    pixel_size,
+    plane_shape,
+    software,
+)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 33  # bytes of the signature and of the first chunk, IHDR
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEAD = 512  # bytes that tell what a file is
+# What files of this program name as their software. They are recognised by it when they come back
+# as images.
+_COPY = "deepprofiler-keras 8-bit copy"
+_LABELS = "deepprofiler-keras labels"
 
 
 @dataclass(frozen=True)
@@ -178,9 +68,12 @@ class ImageInfo:
         Number of channels.
     dtype : numpy.dtype
     pixel_size : float or None
-        Width of a pixel in µm, where the file tells it.
+        Width of a pixel in µm, where the file says it.
     axes : str
         Axes in tifffile's letters, such as ``YX`` or ``CYX``.
+    written_as : {"", "copy", "labels"}
+        What this program wrote the file as: by :func:`write_copy`, by :func:`write_labels`, or
+        empty for files of other programs.
     """
 
     shape: tuple[int, int]
@@ -188,6 +81,7 @@ class ImageInfo:
     dtype: np.dtype
     pixel_size: float | None
     axes: str
+    written_as: Literal["", "copy", "labels"] = ""
 
 
 def read_site(files: Sequence[ImageFile]) -> np.ndarray:
@@ -205,10 +99,10 @@ def read_site(files: Sequence[ImageFile]) -> np.ndarray:
 
     Raises
     ------
-    DataError
-        A file does not exist, is empty, damaged or no TIFF or PNG; holds another number of pages
-        than channels, a Z-stack, a time series or interleaved colour; holds values that are not
-        finite; or the channels differ in size.
+    ImageError
+        A file does not exist, is empty, damaged, or neither TIFF nor PNG; holds another number of
+        pages than channels, a z-stack, a time series or interleaved colour; holds values that are
+        not finite; or the channels differ in size.
     """
     stacks: dict[Path, np.ndarray] = {}
     for file in files:
@@ -216,7 +110,7 @@ def read_site(files: Sequence[ImageFile]) -> np.ndarray:
             stacks[file.path] = _read(file.path)
         _require_pages(file, len(stacks[file.path]))
     planes = [stacks[file.path][file.page] for file in files]
-    _require_one_size(files, [plane.shape for plane in planes])
+    _require_one_size(files, planes)
     return np.stack(planes, axis=-1)
 
 
@@ -233,33 +127,40 @@ def inspect(path: Path) -> ImageInfo:
 
     Raises
     ------
-    DataError
+    ImageError
         As for :func:`read_site`, as far as headers and the file's size tell.
     """
-    if _kind(path) == "png":
-        return _png_info(path, path.read_bytes()[:33])
-    with open_tiff(path) as opened:
-        series = channel_series(path, opened)
-        height, width = plane_shape(series)
-        pages = sum(one.size // (height * width) for one in series)
+    head = _head(path)
+    if _format(path, head) == "png":
+        return _png_info(path, head)
+    with open_tiff(path) as tiff:
+        series = channel_series(path, tiff)
+        height, width = plane_shape(path, series)
+        pages = sum(part.size // (height * width) for part in series)
         axes = "YX" if pages == 1 else series[0].axes if len(series) == 1 else "IYX"
-        return ImageInfo((height, width), pages, series[0].dtype, pixel_size(opened), axes)
+        written_as: Literal["", "labels"] = "labels" if software(tiff) == _LABELS else ""
+        size = pixel_size(tiff)
+        return ImageInfo((height, width), pages, series[0].dtype, size, axes, written_as)
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write one channel as PNG; the file appears whole or not at all.
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label image.
 
     Parameters
     ----------
     path : Path
-    image : numpy.ndarray
-        (H, W) uint8 or uint16.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) int32, 0 is background.
+
+    Raises
+    ------
+    ImageError
+        As for :func:`read_site`.
     """
-    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"a PNG of one channel is (H, W) uint8 or uint16, not {image.dtype}")
-    data = imagecodecs.png_encode(np.ascontiguousarray(image))
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    return read_site([ImageFile(path)])[:, :, 0].astype(np.int32)
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
@@ -269,121 +170,152 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     ----------
     path : Path
     labels : numpy.ndarray
-        (H, W) integers, 0 is background.
+        (H, W) integers, 0 is background; stored as uint16, or uint32 where they need it.
     """
     dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
     with replacing(path) as temporary:
         tifffile.imwrite(
-            temporary, labels.astype(dtype), compression="zlib", photometric="minisblack"
+            temporary,
+            labels.astype(dtype),
+            compression="zlib",
+            photometric="minisblack",
+            software=_LABELS,
         )
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """Read a label image.
+def write_copy(path: Path, image: np.ndarray) -> None:
+    """Write the 8-bit copy of one channel as PNG; the file appears whole or not at all.
 
-    Returns
-    -------
-    numpy.ndarray
-        (H, W) int32, 0 is background.
-
-    Raises
-    ------
-    DataError
-        As for :func:`read_site`.
+    Parameters
+    ----------
+    path : Path
+    image : numpy.ndarray
+        (H, W) uint8.
     """
-    return read_site([ImageFile(path)])[:, :, 0].astype(np.int32)
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError(f"an 8-bit copy is (H, W) uint8, not {image.shape} {image.dtype}")
+    data = imagecodecs.png_encode(np.ascontiguousarray(image))
+    with replacing(path) as temporary:
+        temporary.write_bytes(data[:_PNG_HEADER] + _png_text(_COPY) + data[_PNG_HEADER:])
+
+
+# -- any file ----------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> np.ndarray:
     """Read all channels of a file, (C, H, W)."""
-    if _kind(path) == "png":
-        data = path.read_bytes()
-        _png_info(path, data[:33])
-        try:
-            stack = imagecodecs.png_decode(data)[None]
-        except Exception as error:
-            raise DataError(f"{path}: the PNG is truncated or damaged ({error})") from error
+    head = _head(path)
+    if _format(path, head) == "png":
+        stack = _read_png(path, head)
     else:
-        with open_tiff(path) as opened:
-            series = channel_series(path, opened)
-            shape = plane_shape(series)
-            try:
-                parts = [one.asarray(maxworkers=1).reshape(-1, *shape) for one in series]
-            except Exception as error:  # decoders fail in many ways; each means a damaged file
-                raise DataError(f"{path}: cannot be decoded ({error})") from error
-            stack = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        with open_tiff(path) as tiff:
+            series = channel_series(path, tiff)
+            stack = decode(path, series, plane_shape(path, series))
     return _usable_values(path, stack)
 
 
-def _usable_values(path: Path, stack: np.ndarray) -> np.ndarray:
-    if stack.dtype == bool:
-        return stack.astype(np.uint8)
-    if stack.dtype.kind not in "uif":
-        raise DataError(f"{path}: pixels of type {stack.dtype} are no intensities")
-    if stack.dtype.kind == "f":
-        # Beyond float32 a value becomes infinite as soon as it is corrected.
-        wrong = np.count_nonzero(~(np.abs(stack) <= np.finfo(np.float32).max))
-        if wrong:
-            raise DataError(
-                f"{path}: {wrong} of {stack.size} pixels are NaN, infinite or beyond float32; "
-                "export the image again"
-            )
-    return stack
-
-
-def _kind(path: Path) -> str:
-    """Tell TIFF from PNG by the first bytes; say what else the file is."""
+def _head(path: Path) -> bytes:
+    """Read the first bytes of a file."""
     try:
         with path.open("rb") as file:
-            head = file.read(512)
+            return file.read(_HEAD)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
+        raise MissingImage(path) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be opened: {error.strerror}") from None
-    if not head:
-        raise DataError(f"{path} is empty (0 bytes)")
+        raise ImageError(path, "unreadable", f"cannot be opened: {error.strerror}") from None
+
+
+def _format(path: Path, head: bytes) -> Literal["tiff", "png"]:
+    """Distinguish TIFF from PNG by the first bytes; the error says what else the file is."""
     if head.startswith(_TIFF):
         return "tiff"
     if head.startswith(_PNG):
         return "png"
+    if not head:
+        raise ImageError(path, "empty", "the file is empty (0 bytes)")
     if not any(head):
         if not any(path.read_bytes()):
-            size = path.stat().st_size
-            raise DataError(f"{path}: no TIFF header, all {size} bytes are zero; fetch it again")
-        found = f"the first {len(head)} bytes are zero"
-    elif all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
-        found = f"it is a text file that begins with {head[:20].decode()!r}"
+            detail = f"no TIFF header, all {path.stat().st_size} bytes are zero; fetch it again"
+            raise ImageError(path, "no-header", detail)
+        detail = f"no TIFF or PNG header, the first {len(head)} bytes are zero"
+        raise ImageError(path, "no-header", detail)
+    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+        beginning = f"it is a text file that begins with {head[:20].decode()!r}"
     else:
-        found = f"it begins with the bytes {head[:4].hex(' ')}"
-    raise DataError(f"{path}: no TIFF or PNG header, {found}")
+        beginning = f"it begins with the bytes {head[:4].hex(' ')}"
+    raise ImageError(path, "not-an-image", f"no TIFF or PNG header, {beginning}")
+
+
+def _usable_values(path: Path, stack: np.ndarray) -> np.ndarray:
+    """Refuse pixels that are not finite grey levels; booleans become 0 and 1."""
+    if stack.dtype == bool:
+        return stack.astype(np.uint8)
+    if stack.dtype.kind not in "uif":
+        detail = f"pixels of type {stack.dtype}; integers and floats are read"
+        raise ImageError(path, "wrong-type", detail)
+    if stack.dtype.kind == "f":
+        # Beyond float32 a value becomes infinite as soon as it is corrected.
+        wrong = np.count_nonzero(~(np.abs(stack) <= np.finfo(np.float32).max))
+        if wrong:
+            detail = (
+                f"{wrong} of {stack.size} pixels are NaN, infinite or beyond float32; export the "
+                "image again"
+            )
+            raise ImageError(path, "not-finite", detail)
+    return stack
+
+
+def _require_pages(file: ImageFile, pages: int) -> None:
+    if pages != file.pages:
+        detail = (
+            f"holds {counted(pages, 'page', 'pages')} and is named for "
+            f"{counted(file.pages, 'channel', 'channels')}; a stack needs one page per channel"
+        )
+        raise ImageError(file.path, "wrong-pages", detail)
+
+
+def _require_one_size(files: Sequence[ImageFile], planes: Sequence[np.ndarray]) -> None:
+    height, width = planes[0].shape
+    for file, plane in zip(files, planes, strict=True):
+        if plane.shape != (height, width):
+            detail = (
+                f"{plane.shape[0]} × {plane.shape[1]} pixels, and another channel of the site, "
+                f"{files[0].path}, is {height} × {width}"
+            )
+            raise ImageError(file.path, "wrong-size", detail)
+
+
+# -- PNG ---------------------------------------------------------------------------------------
+
+
+def _read_png(path: Path, head: bytes) -> np.ndarray:
+    """Read a grey PNG, (1, H, W)."""
+    _png_info(path, head)
+    try:
+        return imagecodecs.png_decode(path.read_bytes())[None]
+    except Exception as error:  # libpng's errors; each means a damaged file
+        detail = f"the PNG is truncated or damaged ({error})"
+        raise ImageError(path, "damaged", detail) from error
 
 
 def _png_info(path: Path, head: bytes) -> ImageInfo:
-    if len(head) < 33:
-        raise DataError(f"{path}: the PNG header needs 33 bytes and {len(head)} are there")
+    """Read the first chunk of a PNG, and whether it is a copy of this program."""
+    if len(head) < _PNG_HEADER:
+        detail = f"the PNG header needs {_PNG_HEADER} bytes and {len(head)} are there"
+        raise ImageError(path, "truncated", detail)
     width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
     if colour != 0:
-        raise DataError(
-            f"{path} is a colour PNG (colour type {colour}); save each channel as a grey image"
-        )
+        detail = f"a colour PNG (colour type {colour}); save each channel as a grey image"
+        raise ImageError(path, "colour", detail)
     if bits < 8:
-        raise DataError(f"{path}: a PNG of {bits} bits a pixel; 8 or 16 are read")
+        raise ImageError(path, "wrong-type", f"a PNG of {bits} bits a pixel; 8 or 16 are read")
     dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
-    return ImageInfo((height, width), 1, dtype, None, "YX")
+    written_as: Literal["", "copy"] = "copy" if _png_text(_COPY) in head else ""
+    return ImageInfo((height, width), 1, dtype, None, "YX", written_as)
 
 
-def _require_pages(file: ImageFile, found: int) -> None:
-    if found != file.pages:
-        raise DataError(
-            f"{file.path} holds {found} page{'s' * (found != 1)} and the index names it for "
-            f"{file.pages} channel{'s' * (file.pages != 1)}; a stack needs one page per channel"
-        )
-
-
-def _require_one_size(files: Sequence[ImageFile], shapes: Sequence[tuple[int, ...]]) -> None:
-    for file, shape in zip(files, shapes, strict=True):
-        if shape != shapes[0]:
-            raise DataError(
-                f"the channels of a site differ in size: {files[0].path} is {shapes[0][0]} × "
-                f"{shapes[0][1]} pixels, {file.path} is {shape[0]} × {shape[1]}"
-            )
+def _png_text(name: str) -> bytes:
+    """Make the chunk of a PNG that names the software which wrote it."""
+    body = b"tEXt" + b"Software\0" + name.encode("latin-1")
+    length, checksum = len(body) - 4, zlib.crc32(body)
+    return struct.pack(">I", length) + body + struct.pack(">I", checksum)

@@ -260,7 +260,9 @@ def test_broken_files_are_named(tmp_path):
         load(path)
     with h5py.File(path, "w") as file:
         file["crops"] = 1
-    with pytest.raises(DataError, match=r"P1\.h5 is not a file of the format deepprofiler-illumination"):
+    with pytest.raises(
+        DataError, match=r"P1\.h5 is not a file of the format deepprofiler-illumination"
+    ):
         load(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import imageio.v3
@@ -9,14 +10,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import ImageError, MissingImage
 from deepprofiler.imaging.read import (
     ImageFile,
     inspect,
     read_labels,
     read_site,
     write_labels,
-    write_png,
+    write_copy,
 )
 
 SHAPE = (200, 256)
@@ -95,12 +96,13 @@ def test_page_k_is_channel_k(tmp_path, write, count):
     np.testing.assert_array_equal(only[:, :, 0], stack[1])
 
 
-@pytest.mark.parametrize(("found", "wanted"), [(4, 3), (3, 1), (1, 5)])
-def test_page_count_must_be_the_channel_count(tmp_path, found, wanted):
+@pytest.mark.parametrize(("pages", "wanted"), [(4, 3), (3, 1), (1, 5)])
+def test_page_count_must_be_the_channel_count(tmp_path, pages, wanted):
     path = tmp_path / "stack.tif"
-    _pages(path, planes(found))
-    with pytest.raises(DataError, match=rf"stack\.tif holds {found} page.* {wanted} channel"):
+    _pages(path, planes(pages))
+    with pytest.raises(ImageError, match=rf"holds {pages} page.* {wanted} channel") as error:
         read_site(stack_files(path, wanted))
+    assert (error.value.path, error.value.problem) == (path, "wrong-pages")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,9 @@ def test_other_stacks_are_refused(tmp_path, axes, count, told, flavour):
         path, planes(count), metadata={"axes": axes}, photometric="minisblack", **{flavour: True}
     )
     for look in (inspect, lambda path: read_site(stack_files(path, count))):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(ImageError, match=told) as error:
             look(path)
+        assert (error.value.path, error.value.problem) == (path, "stack")
 
 
 def test_interleaved_colour_is_refused(tmp_path):
@@ -122,8 +125,9 @@ def test_interleaved_colour_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "colour.tif", colour, photometric="rgb")
     imageio.v3.imwrite(tmp_path / "colour.png", colour)
     for name in ("colour.tif", "colour.png"):
-        with pytest.raises(DataError, match=f"{name} is a colour"):
+        with pytest.raises(ImageError, match="colour") as error:
             read_site(stack_files(tmp_path / name, 3))
+        assert (error.value.path, error.value.problem) == (tmp_path / name, "colour")
 
 
 def test_file_of_an_ome_set_is_read_by_itself(tmp_path):
@@ -151,26 +155,39 @@ def _whole(path: Path, at_end: bool) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("make", "problem", "reason"),
     [
-        (lambda data: bytes(len(data)), "no TIFF header, all .* bytes are zero"),
-        (lambda data: data[: len(data) // 2], "page 1 needs 102400 bytes and .* are there"),
-        (lambda data: b"", r"empty \(0 bytes\)"),
-        (lambda data: b"<html>Not found</html>\n", "text file that begins with '<html>"),
-        (lambda data: bytes(600) + data, "the first 512 bytes are zero"),
-        (lambda data: b"\xff\xd8\xff\xe0" + data, "begins with the bytes ff d8 ff e0"),
-        (lambda data: data[:6], "header needs 8 bytes and 6 are there"),
-        (lambda data: data[:4] + b"\xff\xff\xff\x00" + data[8:], "needs more than .* are there"),
-        (lambda data: data[:8], "are there"),
+        (lambda data: bytes(len(data)), "no-header", "no TIFF header, all .* bytes are zero"),
+        (
+            lambda data: data[: len(data) // 2],
+            "truncated",
+            "page 1 needs 102400 bytes and .* are there",
+        ),
+        (lambda data: b"", "empty", r"empty \(0 bytes\)"),
+        (lambda data: b"<html>Not found</html>\n", "not-an-image", "begins with '<html>"),
+        (lambda data: bytes(600) + data, "no-header", "the first 512 bytes are zero"),
+        (
+            lambda data: b"\xff\xd8\xff\xe0" + data,
+            "not-an-image",
+            "begins with the bytes ff d8 ff e0",
+        ),
+        (lambda data: data[:6], "truncated", "header needs 8 bytes and 6 are there"),
+        (
+            lambda data: data[:4] + b"\xff\xff\xff\x00" + data[8:],
+            "truncated",
+            "needs more than .* are there",
+        ),
+        (lambda data: data[:8], "truncated", "are there"),
     ],
 )
-def test_broken_tiff_is_named_with_its_reason(tmp_path, make, reason):
+def test_broken_tiff_is_named_with_its_reason(tmp_path, make, problem, reason):
     path = tmp_path / "broken.tif"
     data = _whole(path, at_end=False)
     path.write_bytes(make(data))
     for look in (inspect, lambda path: read_site([ImageFile(path)])):
-        with pytest.raises(DataError, match=rf"broken\.tif.*{reason}"):
+        with pytest.raises(ImageError, match=rf"broken\.tif.*{reason}") as error:
             look(path)
+        assert (error.value.path, error.value.problem) == (path, problem)
 
 
 def test_tiff_cut_before_its_description_is_named(tmp_path):
@@ -179,7 +196,7 @@ def test_tiff_cut_before_its_description_is_named(tmp_path):
     path.write_bytes(data)
     np.testing.assert_array_equal(read_site([ImageFile(path)])[:, :, 0], planes(1)[0])
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"cut\.tif: the file is truncated.*are there"):
+    with pytest.raises(ImageError, match=r"cut\.tif: the file is truncated.*are there"):
         inspect(path)
 
 
@@ -190,7 +207,7 @@ def test_cut_stack_is_never_black(tmp_path, write, share):
     write(path, planes(5))
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(DataError, match=r"stack\.tif"):
+    with pytest.raises(ImageError, match=r"stack\.tif"):
         read_site(stack_files(path, 5))
 
 
@@ -203,22 +220,39 @@ def test_damaged_compression_is_an_error(tmp_path, compression):
     data = bytearray(path.read_bytes())
     data[start : start + 500] = b"\xff" * 500
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"damaged\.tif: cannot be decoded"):
+    with pytest.raises(ImageError, match=r"damaged\.tif: cannot be decoded"):
         read_site([ImageFile(path)])
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(DataError, match=r"none\.tif does not exist"):
+    with pytest.raises(MissingImage, match=r"none\.tif does not exist") as error:
         read_site([ImageFile(tmp_path / "none.tif")])
-    with pytest.raises(DataError, match="cannot be opened"):
+    assert (error.value.path, error.value.problem) == (tmp_path / "none.tif", "missing")
+    with pytest.raises(ImageError, match="cannot be opened") as error:
         inspect(tmp_path)
+    assert error.value.problem == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "error", [MissingImage(Path("a.tif")), ImageError(Path("a.tif"), "truncated", "it ends early")]
+)
+def test_errors_travel_between_processes(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
 
 
 def test_channels_of_different_sizes(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((20, 30), np.uint16))
     tifffile.imwrite(tmp_path / "b.tif", np.ones((30, 20), np.uint16))
-    with pytest.raises(DataError, match=r"a\.tif is 20 × 30 pixels, .*b\.tif is 30 × 20"):
+    with pytest.raises(ImageError, match=r"b\.tif: 30 × 20 pixels, .*a\.tif, is 20 × 30") as error:
         read_site([ImageFile(tmp_path / "a.tif"), ImageFile(tmp_path / "b.tif")])
+    assert (error.value.path, error.value.problem) == (tmp_path / "b.tif", "wrong-size")
+    _separate_writes(tmp_path / "c.tif", [np.ones((20, 30)), np.ones((30, 20))])
+    for look in (inspect, lambda path: read_site(stack_files(path, 2))):
+        with pytest.raises(ImageError, match=r"c\.tif: .*20 × 30, 30 × 20"):
+            look(tmp_path / "c.tif")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
@@ -226,7 +260,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     plane = np.ones((20, 30))
     plane[3, 4] = value
     tifffile.imwrite(tmp_path / "float.tif", plane)
-    with pytest.raises(DataError, match=r"float\.tif: 1 of 600 pixels"):
+    with pytest.raises(ImageError, match=r"float\.tif: 1 of 600 pixels"):
         read_site([ImageFile(tmp_path / "float.tif")])
 
 
@@ -246,30 +280,41 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
 )
 def test_pixel_size(tmp_path, options, size):
     tifffile.imwrite(tmp_path / "sized.tif", planes(1)[0], **options)
-    found = inspect(tmp_path / "sized.tif").pixel_size
-    assert found == (None if size is None else pytest.approx(size, rel=1e-4))
+    stored = inspect(tmp_path / "sized.tif").pixel_size
+    assert stored == (None if size is None else pytest.approx(size, rel=1e-4))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_png_agrees_with_another_library(tmp_path, dtype):
-    plane = planes(1, dtype)[0] * np.dtype(dtype).type(1 if dtype is np.uint8 else 300)
+def test_copy_agrees_with_another_library(tmp_path):
+    plane = planes(1, np.uint8)[0]
     ours, theirs = tmp_path / "ours.png", tmp_path / "theirs.png"
-    write_png(ours, plane)
+    write_copy(ours, plane)
     imageio.v3.imwrite(theirs, plane)
     np.testing.assert_array_equal(imageio.v3.imread(ours), plane)
     image = read_site([ImageFile(theirs), ImageFile(ours)])
-    assert image.dtype == dtype
+    assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, np.stack([plane, plane], axis=-1))
     assert inspect(ours).shape == SHAPE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ours.png", "theirs.png"]
+    for wrong in (plane.astype(np.uint16), plane[None]):
+        with pytest.raises(ValueError, match="uint8"):
+            write_copy(ours, wrong)
+
+
+def test_png_of_16_bits(tmp_path):
+    plane = planes(1)[0] * np.uint16(300)
+    imageio.v3.imwrite(tmp_path / "theirs.png", plane)
+    image = read_site([ImageFile(tmp_path / "theirs.png")])
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image[:, :, 0], plane)
+    assert inspect(tmp_path / "theirs.png").dtype == np.uint16
 
 
 @pytest.mark.parametrize("keep", [20, 200, -30])
 def test_cut_png_is_an_error(tmp_path, keep):
     path = tmp_path / "cut.png"
-    write_png(path, planes(1)[0])
+    write_copy(path, planes(1, np.uint8)[0])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"cut\.png"):
+    with pytest.raises(ImageError, match=r"cut\.png"):
         read_site([ImageFile(path)])
 
 
@@ -278,9 +323,26 @@ def test_labels_survive(tmp_path, count):
     labels = np.zeros((300, 300), np.int32)
     labels.ravel()[: count + 1] = np.arange(count + 1)
     write_labels(tmp_path / "labels.tif", labels)
-    found = read_labels(tmp_path / "labels.tif")
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, labels)
+    again = read_labels(tmp_path / "labels.tif")
+    assert again.dtype == np.int32
+    np.testing.assert_array_equal(again, labels)
+
+
+def test_own_files_are_recognised(tmp_path):
+    plane = planes(1, np.uint8)[0]
+    write_copy(tmp_path / "copy.png", plane)
+    write_labels(tmp_path / "labels.tif", plane)
+    imageio.v3.imwrite(tmp_path / "other.png", plane)
+    tifffile.imwrite(tmp_path / "other.tif", plane, software="another program")
+    tifffile.imwrite(tmp_path / "none.tif", plane, software=False)
+    written_as = {path.name: inspect(path).written_as for path in tmp_path.iterdir()}
+    assert written_as == {
+        "copy.png": "copy",
+        "labels.tif": "labels",
+        "other.png": "",
+        "other.tif": "",
+        "none.tif": "",
+    }
 
 
 def test_real_lzw_field(shared_data):
