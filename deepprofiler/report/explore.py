@@ -438,8 +438,8 @@ def _flags(
     """Reasons why each well is flagged."""
     reasons: list[list[str]] = [[] for _ in plates]
     counts = inputs.counts
-    for flags, count, few in zip(reasons, counts[COUNT], counts[FLAG], strict=True):
-        if few:
+    for flags, count, too_few in zip(reasons, counts[COUNT], counts[FLAG], strict=True):
+        if too_few:
             flags.append(f"fewer than {inputs.min_cells} cells" if count else "no cells")
     for name, values in list(quantities.items())[1:]:
         for row in np.flatnonzero(outlying(values, plates)):

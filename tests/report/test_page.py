@@ -544,7 +544,7 @@ def test_colouring_search_and_cards_in_a_browser(tmp_path):
     okabe_ito = {"0,114,178", "230,159,0", "0,158,115", "204,121,167", "86,180,233", "213,94,0"}
     assert okabe_ito <= set(results["byName"]["colours"])
     assert not okabe_ito <= set(results["byNumber"]["colours"])
-    assert "not known (1)" in results["byNumber"]["legend"]
+    assert "missing (1)" in results["byNumber"]["legend"]
     # Ten of sixty points have that name.
     assert "10 of 60 points highlighted" in results["highlighted"]
     # That name has a row of its own, and is a neighbour in another row.

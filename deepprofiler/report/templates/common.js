@@ -23,7 +23,7 @@ const viridis = (share) => {
   return `rgb(${mix.join(",")})`;
 };
 
-const valueText = (value) => (value === null ? "not known" : String(value));
+const valueText = (value) => (value === null ? "missing" : String(value));
 // Text of a column of a map: a number, or the name of a level.
 const columnText = (column, row) =>
   column.numbers ? valueText(column.numbers[row]) : column.levels[column.codes[row]] || "(blank)";

@@ -96,7 +96,7 @@ const startMap = () => {
       const [low, high] = state.range.map((value) => element("span", { textContent: valueText(value) }));
       const parts = [element("b", { textContent: column.name }), low, ramp(VIRIDIS), high];
       const missing = column.numbers.filter((value) => value === null).length;
-      if (missing) parts.push(swatch({ shape: 0, colour: FAINT }), element("span", { textContent: `not known (${missing})` }));
+      if (missing) parts.push(swatch({ shape: 0, colour: FAINT }), element("span", { textContent: `missing (${missing})` }));
       box.append(element("div", { className: "scale" }, ...parts));
       return;
     }
