@@ -1,4 +1,4 @@
-"""Intensity and focus of every site: measured by ``prepare``, shown by ``analyze``."""
+"""Intensity and focus of every site, as tables: measured by ``prepare``, shown by ``analyze``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from deepprofiler.imaging.quality import Quality
 from deepprofiler.project import Project
 from deepprofiler.project.index import Site
 
-INTENSITY, FOCUS = "Intensity", "Focus"
 
-
-def columns(channels: Sequence[str]) -> list[str]:
+def quality_columns(channels: Sequence[str]) -> list[str]:
     """Names of the measures: intensity of each channel, then focus of each."""
-    return [f"{measure}_{channel}" for measure in (INTENSITY, FOCUS) for channel in channels]
+    return [f"{measure}_{channel}" for measure in ("Intensity", "Focus") for channel in channels]
 
 
 def write_quality(project: Project, plate: str, sites: Sequence[tuple[Site, Quality]]) -> None:
@@ -31,12 +29,12 @@ def write_quality(project: Project, plate: str, sites: Sequence[tuple[Site, Qual
     sites : sequence of (Site, Quality)
     """
     rows = [
-        [plate, site.well, site.site, *found.intensity.tolist(), *found.focus.tolist()]
-        for site, found in sites
+        [plate, site.well, site.site, *quality.intensity.tolist(), *quality.focus.tolist()]
+        for site, quality in sites
     ]
-    table = pd.DataFrame(rows, columns=[PLATE, WELL, SITE, *columns(project.index.channels)])
+    columns = [PLATE, WELL, SITE, *quality_columns(project.index.channels)]
     with replacing(project.quality_path(plate)) as temporary:
-        table.to_csv(temporary, index=False)
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
 
 
 def well_quality(project: Project) -> pd.DataFrame | None:
@@ -45,18 +43,17 @@ def well_quality(project: Project) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame or None
-        Plate, well, and :func:`columns`; a measure is NaN where no site of a well has it. None
-        where no plate was measured with the channels of now.
+        Plate, well, and :func:`quality_columns`; a measure is NaN where no site of a well has it.
+        None where no plate was measured with the channels of the index.
 
     Raises
     ------
     DataError
         A table is damaged.
     """
-    wanted = columns(project.index.channels)
+    measures = quality_columns(project.index.channels)
     tables = []
-    for plate in project.index.plates:
-        path = project.quality_path(plate)
+    for path in map(project.quality_path, project.index.plates):
         if not path.exists():
             continue
         try:
@@ -64,9 +61,9 @@ def well_quality(project: Project) -> pd.DataFrame | None:
             table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is damaged ({error}); delete it and run `prepare`") from None
-        if list(table) == [PLATE, WELL, SITE, *wanted]:
+        if list(table) == [PLATE, WELL, SITE, *measures]:
             tables.append(table)
     if not tables:
         return None
     sites = pd.concat(tables, ignore_index=True)
-    return sites.groupby([PLATE, WELL], sort=False)[wanted].mean().reset_index()
+    return sites.groupby([PLATE, WELL], sort=False)[measures].mean().reset_index()

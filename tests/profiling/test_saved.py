@@ -144,3 +144,14 @@ def test_files_that_hold_no_chain(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="tvn is not fitted"):
         chain_of(("tvn", {})).save(tmp_path / "unfitted.npz")
     assert not (tmp_path / "unfitted.npz").exists()
+
+
+def test_a_chain_keeps_what_it_was_fitted_on(tmp_path: Path) -> None:
+    profiles, controls = screen()
+    chain = chain_of(("standardize", {})).fit(profiles, controls=controls)
+    path = tmp_path / "chain.npz"
+    chain.save(path)
+    assert Chain.load(path).made_from == ""
+    chain.made_from = '{"index": "a"}'
+    chain.save(path)
+    assert Chain.load(path).made_from == '{"index": "a"}'
