@@ -1,4 +1,8 @@
-"""Heat map of the similarities of all profiles, clustered."""
+"""Heat map of the similarities of all profiles, clustered.
+
+The clustering and the drawing are a module of their own, apart from the other plots, since they
+are used without a report too: ``heat_map(clustered.similarity, names, groups)``.
+"""
 
 from __future__ import annotations
 
