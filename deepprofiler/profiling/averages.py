@@ -78,7 +78,7 @@ class WellProfiles:
 
     def _profile(self, features: np.ndarray, sites: np.ndarray | None) -> np.ndarray:
         if self.statistic == "mean":
-            return features.mean(axis=0, dtype=np.float64)
+            return np.asarray(features.mean(axis=0, dtype=np.float64))
         if self.statistic == "median":
             return np.asarray(np.median(features, axis=0), np.float64)
         if sites is None:
@@ -318,7 +318,7 @@ def _weighted_median(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     low = (below >= half).argmax(axis=0)
     high = (below > half).argmax(axis=0)
     columns = np.arange(features.shape[1])
-    return (ranked[low, columns] + ranked[high, columns]) / 2
+    return np.asarray((ranked[low, columns] + ranked[high, columns]) / 2)
 
 
 def cell_count_profiles(profiles: Profiles, *, count: str) -> Profiles:

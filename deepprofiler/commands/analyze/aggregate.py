@@ -216,10 +216,8 @@ class _Aggregation:
     Attributes
     ----------
     wells : list of Well
-    paths : list of Path
-        File of each well.
     files : dict
-        The same paths, by the names that provenance knows them by.
+        File of each well, by the name that provenance knows it by.
     metadata : DataFrame
         One row a well.
     negative : ndarray of bool, (wells,)
@@ -241,7 +239,6 @@ class _Aggregation:
     """
 
     wells: list[Well]
-    paths: list[Path]
     files: dict[str, Path]
     metadata: pd.DataFrame
     negative: np.ndarray
@@ -259,12 +256,13 @@ class _Aggregation:
         """Read all of it from a project."""
         index, config = project.index, project.config
         wells, metadata = index.wells(), index.well_table()
+        if not wells:
+            raise DataError(f"{index.path} has no wells")
         paths = [project.well_path(well.plate, well.well, baseline) for well in wells]
         batch, control = index.roles["batch"], index.roles.get("control")
         sites = [[site.plate, site.well, site.site] for site in index.sites]
         return cls(
             wells=wells,
-            paths=paths,
             files={project.name_of(path): path for path in paths},
             metadata=metadata,
             negative=np.zeros(len(wells), bool)
@@ -285,9 +283,15 @@ class _Aggregation:
             title="analyze: wells" if baseline is None else f"analyze: wells, {baseline}",
         )
 
+    @property
+    def paths(self) -> list[Path]:
+        """File of each well."""
+        return list(self.files.values())
+
     def average(self) -> AggregatedWells:
         """Read one well file after the other."""
-        first = read_provenance(self.paths[0])
+        paths = self.paths
+        first = read_provenance(paths[0])
         self.require_crops(first)
         profiles = WellProfiles(first.names, COUNT, self.statistic)
         controls = {
@@ -296,8 +300,8 @@ class _Aggregation:
         }
         sample = CellSample(len(self.wells), SAMPLED_CELLS, self.seed)
         not_finite = failed_sites = unknown_sites = 0
-        for position, stored in enumerate(track(iterate(self.paths), len(self.paths), self.title)):
-            well, path = self.wells[position], self.paths[position]
+        for position, stored in enumerate(track(iterate(paths), len(paths), self.title)):
+            well, path = self.wells[position], paths[position]
             _require_own(stored.provenance, well, path)
             _require_same(first, stored.provenance, path)
             sites = {site.site for site in well.sites}
