@@ -1,4 +1,8 @@
-"""Positions of wells on plates, and maps of plates."""
+"""Positions of wells on plates, and maps of plates.
+
+They are a module of their own since they need no report: :func:`plate_map` draws any values of
+wells.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settings of the report page."""
+"""Settings of the report page.
+
+The config schema is built of them; reading them loads neither matplotlib nor pandas.
+"""
 
 from __future__ import annotations
 

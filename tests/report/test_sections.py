@@ -18,8 +18,8 @@ from deepprofiler.evaluation.scores import score, shuffled_scores
 from deepprofiler.evaluation.screen import Screen
 from deepprofiler.parameters import Choice
 from deepprofiler.profiling import Chain, Profiles
-from deepprofiler.report import CellPictures, PlateIllumination, ReportInputs, write_page
-from deepprofiler.report.sections import example_cells
+from deepprofiler.report.report_inputs import CellPictures, PlateIllumination, ReportInputs
+from deepprofiler.report.sections import example_cells, write_page
 
 ROLES = {
     "treatment": "Metadata_Treatment",
