@@ -77,27 +77,26 @@ def precision_recall(
     units = groups.mean()
     clusters = profiles.values(compound)[groups["row"].first().to_numpy()]
     unit = f"{spoken(treatment)}s"
-    every = list(dict.fromkeys(map(str, names[treated(profiles, controls)])))
-    labelled_units = {str(name) for name in names[rows]}
+    treatments = list(dict.fromkeys(map(str, names[treated(profiles, controls)])))
+    with_mechanism = set(map(str, names[rows]))
+    without_partner = with_mechanism - set(map(str, units.index))
     left_out = {
-        Reason.NO_LABEL: [name for name in every if name not in labelled_units],
-        Reason.NO_PARTNER: [
-            name for name in every if name in labelled_units - {*map(str, units.index)}
-        ],
+        Reason.NO_LABEL: [name for name in treatments if name not in with_mechanism],
+        Reason.NO_PARTNER: [name for name in treatments if name in without_partner],
     }
     precision, recall = (
         Measure(
             name=f"{what} at {k}",
             value=float(units[what].mean()),
             n=len(units),
-            total=len(every),
+            total=len(treatments),
             unit=unit,
             chance=float(units[f"{what}_chance"].mean()),
             exact=None,
             by_compound=bootstrap(units[what].to_numpy(), clusters, seed=seed),
             metric=metric,
             null=f"allowed profiles of other {spoken(compound)}s in random order",
-            notes=_notes(left_out, len(every), unit, spoken(mechanism)),
+            notes=_notes(left_out, len(treatments), unit, spoken(mechanism)),
         )
         for what in ("precision", "recall")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ class Scores:
     @property
     def measures(self) -> list[Measure]:
         """Every measure; those of main evaluations come first."""
-        return [*self.main.values(), *(one for group in self.others.values() for one in group)]
+        return [*self.main.values(), *chain.from_iterable(self.others.values())]
 
     def of(self, key: str) -> tuple[Measure, ...]:
         """Measures of one evaluation; none where it is undefined."""

@@ -209,8 +209,9 @@ class Screen:
     @cached_property
     def treatments_by_batch(self) -> Profiles:
         """Profiles of the treatments in each batch; wells with a blank batch are left out."""
-        known = ~blank(self.treated.values(self.roles["batch"]))
-        return self._treatments(self.treated.subset(known), ("mechanism", "compound", "batch"))
+        has_batch = ~blank(self.treated.values(self.roles["batch"]))
+        wells = self.treated.subset(has_batch)
+        return self._treatments(wells, ("mechanism", "compound", "batch"))
 
     def _treatments(self, wells: Profiles, by: Sequence[str]) -> Profiles:
         return treatment_profiles(

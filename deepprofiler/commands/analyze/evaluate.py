@@ -90,14 +90,14 @@ def evaluate_wells(
     protocol = Protocol.of(project)
     screen = protocol.screen(normalized.wells)
     weights = aggregated.provenance
-    own = score(
+    profile_scores = score(
         screen,
         protocol.evaluations,
         name="the learned profile" if weights.trained else "the untrained profile",
         description=f"{project.config.train.model.name}, weights {weights.checkpoint}",
     )
-    methods = [own]
-    if settings.baselines and (own.main or own.undefined):
+    methods = [profile_scores]
+    if settings.baselines and (profile_scores.main or profile_scores.undefined):
         methods += _random_weights(project, protocol, aggregated, outcome.notes)
         if project.config.crops.mode == "cells":
             methods.append(count_scores(screen, protocol.evaluations))
@@ -106,7 +106,12 @@ def evaluate_wells(
         methods.append(shuffled_scores(screen, protocol.evaluations))
     methods += _classical(project, protocol, aggregated.wells, outcome)
     normalizations = score_normalizations(
-        protocol, aggregated, normalized, own, every=settings.baselines, notes=outcome.notes
+        protocol,
+        aggregated,
+        normalized,
+        profile_scores,
+        every=settings.baselines,
+        notes=outcome.notes,
     )
     evaluated = Evaluated(
         screen,
@@ -246,7 +251,7 @@ def score_normalizations(
     protocol: Protocol,
     aggregated: AggregatedWells,
     normalized: NormalizedWells,
-    own: Scores,
+    profile_scores: Scores,
     *,
     every: bool,
     notes: list[str],
@@ -259,7 +264,7 @@ def score_normalizations(
     aggregated : AggregatedWells
         Of one layer.
     normalized : NormalizedWells
-    own : Scores
+    profile_scores : Scores
         Of the configured steps, which are not scored again.
     every : bool
         False: only no normalization is scored.
@@ -269,12 +274,12 @@ def score_normalizations(
     Returns
     -------
     dict
-        Names such as ``standardize + tvn`` to scores, in the order of a table; ``own`` is among
-        them.
+        Names such as ``standardize + tvn`` to scores, in the order of a table; ``profile_scores``
+        are among them.
     """
     wells = aggregated.wells
     configured = protocol.normalization.steps_for(wells)
-    plain = own
+    plain = profile_scores
     if configured:
         plain = score(
             protocol.screen(normalized.before(aggregated)),
@@ -286,7 +291,7 @@ def score_normalizations(
     for steps in _other_normalizations(protocol, wells, notes) if every else ():
         name = _name(steps)
         if steps == configured:
-            scores[name] = own
+            scores[name] = profile_scores
             continue
         LOG.info("scoring the same features with %s, to compare", name)
         try:
@@ -300,10 +305,10 @@ def score_normalizations(
             name=name,
             description="the same features with another normalization",
         )
-    if all(own is not other for other in scores.values()):
-        # The same steps with other parameters than the defaults have a name of their own.
+    if all(profile_scores is not other for other in scores.values()):
+        # The same steps with other parameters than the defaults get a name of their own.
         name = _name(configured)
-        scores[f"{name}, as configured" if name in scores else name] = own
+        scores[f"{name}, as configured" if name in scores else name] = profile_scores
     return scores
 
 
@@ -332,13 +337,15 @@ def _name(steps: tuple[Choice, ...]) -> str:
 
 def _write_tables(folder: Path, evaluated: Evaluated) -> None:
     """Write the scores of all methods, and the matches of the profile."""
-    own, *baselines = evaluated.methods
-    others = [scores for scores in evaluated.normalizations.values() if scores is not own]
+    profile_scores, *baselines = evaluated.methods
+    others = [
+        scores for scores in evaluated.normalizations.values() if scores is not profile_scores
+    ]
     tables = {
-        "scores.csv": scores_table([own, *baselines, *others]),
-        "confusion.csv": confusion_table(own),
-        "wrong-matches.csv": wrong_matches_table(own),
-        "average-precision.csv": average_precision_table(own),
+        "scores.csv": scores_table([profile_scores, *baselines, *others]),
+        "confusion.csv": confusion_table(profile_scores),
+        "wrong-matches.csv": wrong_matches_table(profile_scores),
+        "average-precision.csv": average_precision_table(profile_scores),
         "neighbours.csv": evaluated.neighbours,
     }
     for name, table in tables.items():
@@ -355,17 +362,17 @@ def _write(path: Path, table: pd.DataFrame) -> None:
 
 def _notes(methods: Sequence[Scores]) -> Iterator[str]:
     """Main accuracies of the profile and its baselines in words, and what is undefined."""
-    own, *baselines = methods
-    for key, result in own.main.items():
+    profile_scores, *baselines = methods
+    for key, result in profile_scores.main.items():
         yield "; ".join([measure_text(result), *map(note_text, result.notes)])
         for other in baselines:
             if key in other.main:
                 yield f"  {other.name}: {measure_text(other.main[key])}"
-    for reason in own.undefined.values():
+    for reason in profile_scores.undefined.values():
         yield f"{reason.title}: {undefined_text(reason)}"
     for other in baselines:
         for key, reason in other.undefined.items():
-            if key not in own.undefined:
+            if key not in profile_scores.undefined:
                 yield f"{other.name}: {reason.title}: {undefined_text(reason)}"
 
 
@@ -448,7 +455,7 @@ def _accuracies(protocol: Protocol, screen: Screen) -> Iterator[Accuracy]:
     evaluations = protocol.evaluations
     if evaluations is None:
         evaluations = applicable_evaluations(screen)
-    listed = {key: one for key, one in evaluations.items() if one.by_layer}
+    listed = {key: evaluation for key, evaluation in evaluations.items() if evaluation.by_layer}
     scores = score(screen, listed, name="a layer")
     for key in listed:
         for measure in scores.of(key):
