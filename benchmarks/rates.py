@@ -20,10 +20,12 @@ from deepprofiler.commands.export_cells import export_cells
 from deepprofiler.commands.locate import locate
 from deepprofiler.commands.prepare import prepare
 from deepprofiler.commands.profile import profile
+from deepprofiler.commands.simulate import simulate
 from deepprofiler.commands.train import train
 from deepprofiler.project import Project
 from deepprofiler.project.well_file import iterate
-from deepprofiler.simulate import Screen, simulate
+from deepprofiler.simulate import ScreenDesign, ScreenPaths
+from deepprofiler.simulate import simulate as write_screen
 
 
 def timed(what: str, unit: str, count: Callable[[], float], action: Callable[[], object]) -> None:
@@ -40,17 +42,18 @@ def main() -> None:
     parser.add_argument("--screen", choices=["tiny", "demo"], default="tiny")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        large = replace(Screen(), batches=2, plates=1, sites=1, compounds=2, doses=(10.0,))
+        large = replace(ScreenDesign(), batches=2, plates=1, sites=1, compounds=2, doses=(10.0,))
+        parent = Path(folder) / "large"
+        paths = ScreenPaths(parent / "images", parent / "index.csv", parent / "truth")
         sites: list[int] = []
         timed(
             "simulate 512 × 512 × 3, one core",
             "sites",
             lambda: sites[0],
-            lambda: sites.append(simulate(Path(folder) / "large", large, 0, workers=1).sites),
+            lambda: sites.append(write_screen(paths, large, 0).sites),
         )
         project = Project(Path(folder) / "screen")
-        screen = Screen.tiny() if options.screen == "tiny" else Screen.demo()
-        simulate(project.root, screen, 0, workers=project.workers)
+        simulate(project, screen=options.screen)
         total = len(project.index.sites)
         epochs = project.config.train.epochs
 

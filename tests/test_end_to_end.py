@@ -8,10 +8,11 @@ import pytest
 from command import command
 
 from deepprofiler.columns import COUNT, MEMBERS
+from deepprofiler.commands.simulate import simulate
 from deepprofiler.evaluation import nsc, shuffled
 from deepprofiler.profiling import Profiles, group_means
 from deepprofiler.project import Project
-from deepprofiler.simulate import Screen, simulate
+from deepprofiler.simulate import ScreenDesign
 
 TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Metadata_Mechanism"
 
@@ -21,9 +22,9 @@ TREATMENT, COMPOUND, MECHANISM = "Metadata_Treatment", "Metadata_Compound", "Met
 TINY_SHUFFLE, DEMO_SHUFFLE = 7, 13
 
 
-def matched(root, screen: Screen, seed: int, shuffle: int) -> dict[str, float]:
+def matched(root, screen: ScreenDesign, seed: int, shuffle: int) -> dict[str, float]:
     """Run everything on a simulated screen; the NSC of each method and of shuffled mechanisms."""
-    simulate(root, screen, seed, workers=2)
+    simulate(Project(root, cores=2), screen=screen, seed=seed)
     answer = command(root, "run")
     assert answer.code == 0, answer.text
     project = Project(root)
@@ -62,12 +63,12 @@ def assert_main_goal(found: dict[str, float]) -> None:
 
 
 def test_main_goal_on_a_tiny_screen(tmp_path):
-    assert_main_goal(matched(tmp_path / "tiny", Screen.tiny(), 0, TINY_SHUFFLE))
+    assert_main_goal(matched(tmp_path / "tiny", ScreenDesign.tiny(), 0, TINY_SHUFFLE))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_main_goal_on_the_demo(tmp_path, seed):
-    found = matched(tmp_path / "demo", Screen.demo(), seed, DEMO_SHUFFLE)
+    found = matched(tmp_path / "demo", ScreenDesign.demo(), seed, DEMO_SHUFFLE)
     assert np.isfinite(list(found.values())).all()
     assert_main_goal(found)

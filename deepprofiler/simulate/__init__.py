@@ -1,11 +1,21 @@
-"""A screen with known mechanisms and known nuisance, in a project's layout.
+"""Simulate a screen with known mechanisms and known nuisance.
 
-:func:`simulate` writes it; :class:`Screen` says how large it is and what is wrong with it, with
-``Screen()`` after BBBC021, ``Screen.demo()``, ``Screen.tiny()`` and ``Screen.cell_painting()``.
+:func:`simulate` writes the images and tables of a screen to the paths in :class:`ScreenPaths`.
+:class:`ScreenDesign` says how large the screen is and what is wrong with it: ``ScreenDesign()``
+resembles BBBC021; ``ScreenDesign.demo()``, ``ScreenDesign.tiny()`` and
+``ScreenDesign.cell_painting()`` are variants.
 """
 
-from deepprofiler.simulate.design import Nuisance, Screen
+from deepprofiler.simulate.design import Nuisance, ScreenDesign
 from deepprofiler.simulate.phenotype import MECHANISMS, Phenotype
-from deepprofiler.simulate.write import Summary, simulate
+from deepprofiler.simulate.write import ScreenPaths, Summary, simulate
 
-__all__ = ["MECHANISMS", "Nuisance", "Phenotype", "Screen", "Summary", "simulate"]
+__all__ = [
+    "MECHANISMS",
+    "Nuisance",
+    "Phenotype",
+    "ScreenDesign",
+    "ScreenPaths",
+    "Summary",
+    "simulate",
+]

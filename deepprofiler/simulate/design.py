@@ -11,10 +11,11 @@ from deepprofiler.simulate.phenotype import MECHANISMS
 
 @dataclass(frozen=True)
 class Nuisance:
-    """What a microscope, a week and a plate add; none of it is biology.
+    """Technical variation that microscopes, batches and plates add to the images.
 
-    A pixel of channel c is ``offset + v · (background · b + gain · p · signal)``, with noise: v
-    the vignetting, b and gain the batch's, p the plate position's.
+    A pixel of channel c is ``offset + v · (background · b + gain · p · signal)`` plus noise, where
+    v is the vignetting, b and gain are factors of the batch, and p is a factor of the well's
+    position on the plate.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class Nuisance:
     batch_background : float
         Standard deviation, between batches, of the logarithm of each channel's background.
     background : float
-        Grey levels of the medium, in the middle of the field.
+        Grey levels of the medium, in the centre of the field.
     offset : float
         Grey levels of the camera without light.
     blur : float
@@ -62,7 +63,7 @@ class Nuisance:
 
 
 @dataclass(frozen=True)
-class Screen:
+class ScreenDesign:
     """A screen; the defaults resemble BBBC021 (about 100 treatments in 10 weeks).
 
     Parameters
@@ -76,7 +77,7 @@ class Screen:
     levels : float
         Grey levels of brightness 1 (an untreated nucleus in DNA) at gain 1.
     batches, plates, sites : int
-        Weeks; plates of each week, which are its replicates; fields of each well.
+        Number of batches (weeks); replicate plates per batch; fields per well.
     plate_shape : (int, int)
         Rows and columns of a plate.
     controls : int
@@ -86,7 +87,7 @@ class Screen:
     compounds : int
         Compounds of each mechanism.
     batches_per_compound : int
-        Weeks in which each compound is tested, all its doses on every plate of them.
+        Batches in which each compound is tested; every plate of such a batch has all its doses.
     doses : tuple of float
         Concentrations of every compound, µM.
     half_dose : float
@@ -146,18 +147,20 @@ class Screen:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, known in (("channels", STAINS), ("mechanisms", MECHANISMS)):
-            unknown = [value for value in getattr(self, name) if value not in known]
+        for name, valid in (("channels", STAINS), ("mechanisms", MECHANISMS)):
+            unknown = [value for value in getattr(self, name) if value not in valid]
             if unknown:
-                problems.append(f"{name} {', '.join(unknown)} unknown; known are {list(known)}")
+                problems.append(
+                    f"unknown {name} {', '.join(unknown)}; valid are {', '.join(valid)}"
+                )
         if self.batches < 2 or self.compounds < 2:
-            problems.append("a mechanism needs 2 compounds and 2 batches or more for NSCB")
+            problems.append("NSCB needs at least 2 compounds per mechanism and 2 batches")
         if not 1 <= self.batches_per_compound <= self.batches:
-            problems.append(f"batches_per_compound must lie in 1 to {self.batches}")
+            problems.append(f"batches_per_compound must be from 1 to {self.batches}")
         if self.controls < 4:
-            problems.append(f"{self.controls} controls a plate; 4 or more are needed")
+            problems.append(f"{self.controls} controls per plate; at least 4 are needed")
         if not 1 <= self.plate_shape[0] <= 26:
-            problems.append(f"{self.plate_shape[0]} rows on a plate; A to Z name 26")
+            problems.append(f"{self.plate_shape[0]} rows per plate; at most 26 (A to Z)")
         if not problems:
             rows, columns = self.plate_shape
             wells = self.controls + max(len(tested) for tested in schedule(self)) * len(self.doses)
@@ -167,7 +170,7 @@ class Screen:
             raise ConfigError("this screen cannot be simulated: " + "; ".join(problems))
 
     @classmethod
-    def demo(cls) -> Screen:
+    def demo(cls) -> ScreenDesign:
         """Small screen for ``make demo``: 3 weeks × 2 plates, 5 mechanisms × 3 compounds × 2 doses.
 
         Each compound is tested in 2 of the 3 weeks; about 10,000 cells.
@@ -201,7 +204,7 @@ class Screen:
         )
 
     @classmethod
-    def tiny(cls) -> Screen:
+    def tiny(cls) -> ScreenDesign:
         """Smallest screen on which features can be learned: 12 treatments, about 9,000 cells.
 
         Each compound is tested in 2 of the 3 weeks, at a dose that leaves untrained features
@@ -232,20 +235,20 @@ class Screen:
         )
 
     @classmethod
-    def cell_painting(cls) -> Screen:
+    def cell_painting(cls) -> ScreenDesign:
         """The default screen with the five stains of Cell Painting."""
         return cls(channels=FIVE_CHANNELS, crop_size=128)
 
 
-def schedule(screen: Screen) -> list[list[int]]:
+def schedule(design: ScreenDesign) -> list[list[int]]:
     """Numbers of the compounds that each batch tests.
 
-    Compounds of one mechanism follow each other, and so do their batches: each mechanism is in as
-    many batches as it has compounds, or in all.
+    Compounds of one mechanism have consecutive numbers and are tested in consecutive batches. So
+    each mechanism is in as many batches as it has compounds, or in all of them.
     """
-    tested: list[list[int]] = [[] for _ in range(screen.batches)]
-    total = len(screen.mechanisms) * screen.compounds + screen.inactive + screen.toxic
+    tested: list[list[int]] = [[] for _ in range(design.batches)]
+    total = len(design.mechanisms) * design.compounds + design.inactive + design.toxic
     for compound in range(total):
-        for later in range(screen.batches_per_compound):
-            tested[(compound + later) % screen.batches].append(compound)
+        for offset in range(design.batches_per_compound):
+            tested[(compound + offset) % design.batches].append(compound)
     return tested

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from deepprofiler.simulate.cells import Cells, make_cells
-from deepprofiler.simulate.design import Nuisance, Screen
+from deepprofiler.simulate.design import Nuisance, ScreenDesign
 from deepprofiler.simulate.draw import render
 from deepprofiler.simulate.plan import Batch, Site, generator
 
 
 def draw_site(
-    screen: Screen, seed: int, site: Site, batch: Batch
+    design: ScreenDesign, seed: int, site: Site, batch: Batch
 ) -> tuple[NDArray[np.uint16], Cells, float]:
     """Draw one field with its nuisance.
 
@@ -25,18 +25,18 @@ def draw_site(
     blur : float
         Standard deviation of the point spread, pixels.
     """
-    well, nuisance = site.well, screen.nuisance
+    well, nuisance = site.well, design.nuisance
     rng = generator(seed, "site", well.plate, well.well, site.name)
     cells = make_cells(
-        well.phenotype, well.cells, screen.image_size, screen.pixel_size, screen.cell_spread, rng
+        well.phenotype, well.cells, design.image_size, design.pixel_size, design.cell_spread, rng
     )
-    signal = render(cells, screen.channels, screen.image_size, screen.pixel_size, rng)
-    blur = batch.blur * np.exp(rng.normal(0, nuisance.site_blur)) / screen.pixel_size
-    light = vignette(screen.image_size, nuisance.vignetting)
+    signal = render(cells, design.channels, design.image_size, design.pixel_size, rng)
+    blur = batch.blur * np.exp(rng.normal(0, nuisance.site_blur)) / design.pixel_size
+    light = vignette(design.image_size, nuisance.vignetting)
     image = np.empty(signal.shape, np.uint16)
     for channel in range(signal.shape[2]):
         sharp = gaussian_filter(signal[:, :, channel], blur, truncate=3, mode="nearest")
-        sharp *= np.float32(screen.levels * batch.gain[channel] * well.gain)
+        sharp *= np.float32(design.levels * batch.gain[channel] * well.gain)
         image[:, :, channel] = _expose(sharp, batch.background[channel], light, nuisance, rng)
     return image, cells, float(blur)
 

@@ -1,4 +1,4 @@
-"""What a seed makes of a screen's settings: treatments, batches, wells."""
+"""Treatments, batches and wells of a screen, drawn from its design and a seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from deepprofiler.simulate.design import Screen, schedule
+from deepprofiler.simulate.design import ScreenDesign, schedule
 from deepprofiler.simulate.phenotype import MECHANISMS, NAMES, Phenotype
 
 Fate = Literal["control", "active", "inactive", "toxic"]
@@ -16,16 +16,16 @@ Fate = Literal["control", "active", "inactive", "toxic"]
 
 @dataclass(frozen=True)
 class Treatment:
-    """A compound at a concentration, and what it truly does.
+    """A compound at a concentration, and its true effect.
 
     Parameters
     ----------
     name, compound, mechanism : str
-        The mechanism is blank where there is none to find.
+        The mechanism is blank for treatments without one.
     dose : float
         µM; 0 for DMSO.
     batches : tuple of int
-        Where it is tested, from 0.
+        Numbers of the batches in which it is tested, from 0.
     fate : {"control", "active", "inactive", "toxic"}
     strength : float
         Share of the mechanism's full effect, 0 to 1.
@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Well:
-    """One well: where it is, what it got, and what its place does to it.
+    """One well: its position, its treatment, and the effects of its position.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Well:
         From 0; replicates are counted within a batch.
     treatment : Treatment
     gain : float
-        Factor of all stains by the plate's column.
+        Factor of all stains that depends on the plate's column.
     cells : float
         Expected cells in each field.
     phenotype : Phenotype
@@ -102,11 +102,11 @@ class Plan:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers that depend on the seed and on what they are for, and on nothing else."""
+    """Random numbers that depend only on the seed and on the names of what they are for."""
     return np.random.default_rng([seed, *(crc32(name.encode()) for name in names)])
 
 
-def plan(screen: Screen, seed: int) -> Plan:
+def plan(design: ScreenDesign, seed: int) -> Plan:
     """Decide treatments, batches and plate layouts.
 
     All plates of a batch share one layout, as in real screens, so that position and treatment are
@@ -114,59 +114,59 @@ def plan(screen: Screen, seed: int) -> Plan:
 
     Parameters
     ----------
-    screen : Screen
+    design : ScreenDesign
     seed : int
 
     Returns
     -------
     Plan
     """
-    treatments = _treatments(screen, generator(seed, "treatments"))
-    nuisance = screen.nuisance
+    treatments = _treatments(design, generator(seed, "treatments"))
+    nuisance = design.nuisance
     batches, wells = [], []
-    for number in range(screen.batches):
+    for number in range(design.batches):
         rng = generator(seed, "batch", str(number))
-        C = len(screen.channels)
+        C = len(design.channels)
         gain = np.exp(rng.normal(0, nuisance.batch_gain, C))
         background = nuisance.background * np.exp(rng.normal(0, nuisance.batch_background, C))
         blur = nuisance.blur * np.exp(rng.normal(0, nuisance.batch_blur))
         batches.append(Batch(f"Week{number + 1}", float(blur), tuple(gain), tuple(background)))
-        given = [treatments[0]] * screen.controls
-        given += [treatment for treatment in treatments[1:] if number in treatment.batches]
-        places = rng.permutation(screen.plate_shape[0] * screen.plate_shape[1])[: len(given)]
-        for replicate in range(screen.plates):
+        layout = [treatments[0]] * design.controls
+        layout += [treatment for treatment in treatments[1:] if number in treatment.batches]
+        places = rng.permutation(design.plate_shape[0] * design.plate_shape[1])[: len(layout)]
+        for replicate in range(design.plates):
             plate = f"Week{number + 1}-{replicate + 1}"
-            pairs = sorted(zip(places.tolist(), given, strict=True), key=lambda pair: pair[0])
-            wells += [_well(screen, seed, plate, number, replicate, *pair) for pair in pairs]
+            pairs = sorted(zip(places.tolist(), layout, strict=True), key=lambda pair: pair[0])
+            wells += [_well(design, seed, plate, number, replicate, *pair) for pair in pairs]
     return Plan(treatments, tuple(batches), tuple(wells))
 
 
-def _treatments(screen: Screen, rng: np.random.Generator) -> tuple[Treatment, ...]:
+def _treatments(design: ScreenDesign, rng: np.random.Generator) -> tuple[Treatment, ...]:
     """DMSO first, then every compound at every dose."""
     base = Phenotype()
     treatments = [
-        Treatment("DMSO", "DMSO", "", 0.0, tuple(range(screen.batches)), "control", 0, 1, base)
+        Treatment("DMSO", "DMSO", "", 0.0, tuple(range(design.batches)), "control", 0, 1, base)
     ]
-    tested = schedule(screen)
-    mechanisms = [name for name in screen.mechanisms for _ in range(screen.compounds)]
+    tested = schedule(design)
+    mechanisms = [name for name in design.mechanisms for _ in range(design.compounds)]
     fates: list[Fate] = ["active"] * len(mechanisms)
-    fates += ["inactive"] * screen.inactive
-    fates += ["toxic"] * screen.toxic
-    mechanisms += [""] * (screen.inactive + screen.toxic)
+    fates += ["inactive"] * design.inactive
+    fates += ["toxic"] * design.toxic
+    mechanisms += [""] * (design.inactive + design.toxic)
     for number, (mechanism, fate) in enumerate(zip(mechanisms, fates, strict=True)):
         compound = f"C{number + 1:02d}"
         offset = dict(
-            zip(NAMES, np.exp(rng.normal(0, screen.compound_spread, len(NAMES))), strict=True)
+            zip(NAMES, np.exp(rng.normal(0, design.compound_spread, len(NAMES))), strict=True)
         )
-        half = screen.half_dose * np.exp(rng.normal(0, 0.3))
-        density = float(np.exp(rng.normal(0, screen.density_spread)))
+        half = design.half_dose * np.exp(rng.normal(0, 0.3))
+        density = float(np.exp(rng.normal(0, design.density_spread)))
         weeks = tuple(batch for batch, compounds in enumerate(tested) if number in compounds)
-        for dose in screen.doses:
+        for dose in design.doses:
             strength = dose / (dose + half) if fate != "inactive" else 0.0
             phenotype = base.times(offset, strength)
             if mechanism:
                 phenotype = phenotype.times(MECHANISMS[mechanism], strength)
-            cells = {"active": density, "inactive": 1.0, "toxic": screen.survival}[fate]
+            cells = {"active": density, "inactive": 1.0, "toxic": design.survival}[fate]
             treatments.append(
                 Treatment(
                     f"{compound}_{dose:g}",
@@ -184,7 +184,7 @@ def _treatments(screen: Screen, rng: np.random.Generator) -> tuple[Treatment, ..
 
 
 def _well(
-    screen: Screen,
+    design: ScreenDesign,
     seed: int,
     plate: str,
     batch: int,
@@ -192,15 +192,15 @@ def _well(
     place: int,
     treatment: Treatment,
 ) -> Well:
-    """Fill one well; ``place`` counts along the rows."""
-    rows, columns = screen.plate_shape
+    """Make one well; ``place`` counts along the rows of the plate."""
+    rows, columns = design.plate_shape
     row, column = divmod(place, columns)
     name = f"{chr(ord('A') + row)}{column + 1:02d}"
     rng = generator(seed, "well", plate, name)
-    nuisance = screen.nuisance
+    nuisance = design.nuisance
     edge = row in (0, rows - 1) or column in (0, columns - 1)
-    cells = screen.cells * treatment.cells * np.exp(rng.normal(0, nuisance.count_spread))
-    change = np.exp(rng.normal(0, screen.well_spread, len(NAMES)))
+    cells = design.cells * treatment.cells * np.exp(rng.normal(0, nuisance.count_spread))
+    factors = np.exp(rng.normal(0, design.well_spread, len(NAMES)))
     return Well(
         plate,
         name,
@@ -209,5 +209,5 @@ def _well(
         treatment,
         gain=1 + nuisance.column_gain * column / max(columns - 1, 1),
         cells=float(cells * (nuisance.edge_cells if edge else 1)),
-        phenotype=treatment.phenotype.times(dict(zip(NAMES, change, strict=True))),
+        phenotype=treatment.phenotype.times(dict(zip(NAMES, factors, strict=True))),
     )

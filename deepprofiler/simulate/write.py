@@ -1,4 +1,4 @@
-"""Write a simulated screen in a project's layout."""
+"""Write the images, index and truth of a simulated screen."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from deepprofiler.columns import PREFIX
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
 from deepprofiler.parallel import ordered_map
-from deepprofiler.project import Project
-from deepprofiler.simulate.design import Screen
+from deepprofiler.simulate.design import ScreenDesign
 from deepprofiler.simulate.microscope import draw_site
 from deepprofiler.simulate.plan import (
     Batch,
@@ -34,42 +33,56 @@ _LOCATION = ("Nuclei_Location_Center_X", "Nuclei_Location_Center_Y")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What was written: the index, how many of everything, and what else is worth telling."""
+class ScreenPaths:
+    """Where the files of a screen are written.
 
+    Parameters
+    ----------
+    images : Path
+        Folder of the images.
+    index : Path
+        Table with one row per site; its paths are relative to ``images``.
+    truth : Path
+        Folder of the settings and of the true values.
+    locations : Path, optional
+        Folder for the true locations of the cells, in the form that segmentation writes. Left
+        out by default, so that cells have to be located.
+    """
+
+    images: Path
     index: Path
+    truth: Path
+    locations: Path | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of the plates, wells, sites, treatments and cells that were written."""
+
     plates: int
     wells: int
     sites: int
     treatments: int
     cells: int
-    notes: tuple[str, ...] = ()
 
 
-def simulate(
-    folder: Path, screen: Screen, seed: int, workers: int = 1, *, locations: bool = False
-) -> Summary:
+def simulate(paths: ScreenPaths, design: ScreenDesign, seed: int, workers: int = 1) -> Summary:
     """Write a screen with known mechanisms and known nuisance.
 
-    In ``folder``: ``inputs/images/<plate>/<well>-<site>-<channel>.tif`` (16 bits, deflate),
-    ``inputs/metadata/index.csv`` (written last) and ``inputs/config/config.yaml``. What no stage
-    reads is in ``inputs/truth``: ``screen.yaml`` (settings and seed), ``config.yaml`` (the config
-    as it was written), ``truth.csv`` (fate, strength and parameters of each treatment),
-    ``batches.csv`` (gain, background, blur), ``sites.csv`` (cells, blur in pixels,
-    gain) and ``locations`` (place and areas of each cell).
+    Images are ``<images>/<plate>/<well>-<site>-<channel>.tif`` (16 bits, deflate). The index is
+    written last. The truth is ``screen.yaml`` (settings and seed), ``truth.csv`` (fate, strength
+    and parameters of each treatment), ``batches.csv`` (gain, background, blur), ``sites.csv``
+    (cells, blur in pixels, gain) and ``locations`` (positions and areas of the cells).
 
     Parameters
     ----------
-    folder : Path
-        A project directory; what an equal screen and seed wrote there is written anew, but for a
-        config that was edited since.
-    screen : Screen
+    paths : ScreenPaths
+        Files of the same design and seed are written again.
+    design : ScreenDesign
     seed : int
-        Same screen and seed, same bytes, for any number of workers.
+        The same design and seed give the same bytes, for any number of workers.
     workers : int
         Processes.
-    locations : bool
-        Also write the true places to ``inputs/locations``, so that ``locate`` has nothing to do.
 
     Returns
     -------
@@ -78,60 +91,52 @@ def simulate(
     Raises
     ------
     DataError
-        The folder holds an index that is not of this screen and seed.
+        There is an index or a record of another design or seed.
     """
-    project = Project(folder)
-    truth = project.locations_folder.with_name("truth")
     record = yaml.safe_dump(
-        {"seed": seed, **_plain(asdict(screen))}, sort_keys=False, allow_unicode=True
+        {"seed": seed, **_plain(asdict(design))}, sort_keys=False, allow_unicode=True
     )
-    _claim(project.index_path, truth / "screen.yaml", record)
-    planned = plan(screen, seed)
-    sites = [Site(well, str(n + 1)) for well in planned.wells for n in range(screen.sites)]
-    notes = _write_config(project.first_config_path, truth / "config.yaml", _config(screen))
-    _write_table(truth / "truth.csv", [_treatment_row(t) for t in planned.treatments])
-    _write_table(truth / "batches.csv", _batch_rows(planned, screen.channels))
-
-    places = [truth / "locations"] + ([project.locations_folder] if locations else [])
-    work = partial(_write_site, screen, seed, planned.batches, project.images_folder, tuple(places))
-    rows = list(ordered_map(work, sites, workers=workers))
-    _write_table(truth / "sites.csv", rows)
-    _write_table(project.index_path, [_index_row(site, screen, planned) for site in sites])
+    _claim(paths.index, paths.truth / "screen.yaml", record)
+    planned = plan(design, seed)
+    sites = [Site(well, str(n + 1)) for well in planned.wells for n in range(design.sites)]
+    _write_table(paths.truth / "truth.csv", [_treatment_row(t) for t in planned.treatments])
+    _write_table(paths.truth / "batches.csv", _batch_rows(planned, design.channels))
+    write_site = partial(_write_site, paths, design, seed, planned.batches)
+    rows = list(ordered_map(write_site, sites, workers=workers))
+    _write_table(paths.truth / "sites.csv", rows)
+    _write_table(paths.index, [_index_row(site, design, planned) for site in sites])
     return Summary(
-        index=project.index_path,
-        plates=screen.batches * screen.plates,
+        plates=design.batches * design.plates,
         wells=len(planned.wells),
         sites=len(sites),
         treatments=len(planned.treatments),
         cells=sum(row["Cells"] for row in rows),
-        notes=notes,
     )
 
 
 def _write_site(
-    screen: Screen,
+    paths: ScreenPaths,
+    design: ScreenDesign,
     seed: int,
     batches: tuple[Batch, ...],
-    images: Path,
-    places: tuple[Path, ...],
     site: Site,
 ) -> dict[str, Any]:
-    """Draw and write one field; what is true of it as a row of ``sites.csv``."""
+    """Draw and write one field; return its row of ``sites.csv``."""
     well = site.well
-    image, cells, blur = draw_site(screen, seed, site, batches[well.batch])
-    for number, channel in enumerate(screen.channels):
-        with replacing(images / _image_name(site, channel)) as temporary:
+    image, cells, blur = draw_site(design, seed, site, batches[well.batch])
+    for number, channel in enumerate(design.channels):
+        with replacing(paths.images / _image_name(site, channel)) as temporary:
             tifffile.imwrite(
                 temporary,
                 image[:, :, number],
                 compression="zlib",
                 compressionargs={"level": 1},
                 photometric="minisblack",
-                resolution=(1e4 / screen.pixel_size, 1e4 / screen.pixel_size),
+                resolution=(1e4 / design.pixel_size, 1e4 / design.pixel_size),
                 resolutionunit="CENTIMETER",
                 metadata=None,
             )
-    H, W = screen.image_size
+    H, W = design.image_size
     seen = (cells.x >= -0.5) & (cells.x < W - 0.5) & (cells.y >= -0.5) & (cells.y < H - 0.5)
     nuclei = np.bincount(cells.owner, minlength=len(seen))
     columns = {
@@ -142,11 +147,11 @@ def _write_site(
         "Cells_Area": cells.cell_area.round(2),
         "Cells_Mitotic": cells.values["mitotic"].astype(int),
     }
-    truth, *others = places
     name = Path(well.plate) / f"{well.well}-{site.name}-Nuclei.csv"
-    _write_columns(truth / name, columns, seen)
-    for place in others:
-        _write_columns(place / name, {key: columns[key] for key in _LOCATION}, seen)
+    _write_columns(paths.truth / "locations" / name, columns, seen)
+    if paths.locations is not None:
+        centres = {key: columns[key] for key in _LOCATION}
+        _write_columns(paths.locations / name, centres, seen)
     return {
         "Plate": well.plate,
         "Well": well.well,
@@ -158,10 +163,10 @@ def _write_site(
 
 
 def _claim(index: Path, record: Path, text: str) -> None:
-    """Write down what is simulated here; refuse to write over anything else."""
-    known = record.read_text(encoding="utf-8") if record.exists() else None
-    if known != text:
-        if index.exists() or known is not None:
+    """Record which screen is simulated; refuse to overwrite anything else."""
+    recorded = record.read_text(encoding="utf-8") if record.exists() else None
+    if recorded != text:
+        if index.exists() or recorded is not None:
             raise DataError(
                 f"{index.parent.parent} already holds another screen; "
                 "remove it or choose another folder"
@@ -169,39 +174,12 @@ def _claim(index: Path, record: Path, text: str) -> None:
         _write_text(record, text)
 
 
-def _write_config(path: Path, written: Path, text: str) -> tuple[str, ...]:
-    """Write the config and a copy to know it by; leave one that someone wrote or edited."""
-    if path.exists():
-        known = {text} | ({written.read_text(encoding="utf-8")} if written.exists() else set())
-        if path.read_text(encoding="utf-8") not in known:
-            return (f"left {path} as it is, since it was not written by simulate or edited since",)
-    _write_text(path, text)
-    _write_text(written, text)
-    return ()
-
-
-def _config(screen: Screen) -> str:
-    """A short config; every other key keeps its default."""
-    sections = {
-        "dataset": {"channels": list(screen.channels)},
-        "crops": {"size": screen.crop_size},
-        "train": {
-            "epochs": screen.epochs,
-            "batch_size": screen.batch_size,
-            "optimizer": "adam",
-            "learning_rate": screen.learning_rate,
-            "schedule": "cosine",
-        },
-    }
-    return yaml.safe_dump(sections, sort_keys=False)
-
-
 def _image_name(site: Site, channel: str) -> Path:
     """An image's path below the folder of images."""
     return Path(site.well.plate) / f"{site.well.well}-{site.name}-{channel}.tif"
 
 
-def _index_row(site: Site, screen: Screen, planned: Plan) -> dict[str, Any]:
+def _index_row(site: Site, design: ScreenDesign, planned: Plan) -> dict[str, Any]:
     well, treatment = site.well, site.well.treatment
     control = treatment.fate == "control"
     metadata = {
@@ -212,13 +190,13 @@ def _index_row(site: Site, screen: Screen, planned: Plan) -> dict[str, Any]:
         "Treatment": treatment.name,
         "Control": "negative" if control else "",
         "Replicate": str(well.replicate + 1),
-        "Split": int(well.replicate == screen.plates - 1),
+        "Split": int(well.replicate == design.plates - 1),
     }
     return {
         f"{PREFIX}Plate": well.plate,
         f"{PREFIX}Well": well.well,
         f"{PREFIX}Site": site.name,
-        **{channel: _image_name(site, channel).as_posix() for channel in screen.channels},
+        **{channel: _image_name(site, channel).as_posix() for channel in design.channels},
         **{f"{PREFIX}{name}": value for name, value in metadata.items()},
     }
 
@@ -263,7 +241,7 @@ def _plain(value: Any) -> Any:
 def _write_columns(
     path: Path, columns: Mapping[str, NDArray[Any]], keep: NDArray[np.bool_]
 ) -> None:
-    """Write the kept rows of equally long columns; a header alone where none is kept."""
+    """Write the kept rows of columns of equal length; only a header where no row is kept."""
     lines = zip(*(values[keep].tolist() for values in columns.values()), strict=True)
     _write_csv(path, tuple(columns), lines)
 

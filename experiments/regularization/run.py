@@ -29,12 +29,13 @@ from deepprofiler.commands.analyze.evaluate import Protocol
 from deepprofiler.commands.export_cells import export_cells
 from deepprofiler.commands.locate import locate
 from deepprofiler.commands.profile import profile
+from deepprofiler.commands.simulate import simulate
 from deepprofiler.commands.train import train
 from deepprofiler.evaluation.scores import score
 from deepprofiler.learning import devices as device
 from deepprofiler.progress import start_logging
 from deepprofiler.project import Project
-from deepprofiler.simulate import Screen, simulate
+from deepprofiler.simulate import ScreenDesign
 
 sys.path.append(str(Path(__file__).parent.parent / "bbbc013"))
 
@@ -69,7 +70,7 @@ RANDOM = "random weights"
 
 def make_screen(root: Path) -> Project:
     """Simulate the demo's screen, to be seen in crops of 64 pixels."""
-    simulate(root, replace(Screen.demo(), crop_size=64), 0, workers=2)
+    simulate(Project(root, cores=2), screen=replace(ScreenDesign.demo(), crop_size=64))
     return Project(root, config_name="baseline.yaml")
 
 

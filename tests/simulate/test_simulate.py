@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,12 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from deepprofiler.config import config_file
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.project import Project
 from deepprofiler.simulate import (
     MECHANISMS,
     Nuisance,
-    Screen,
+    ScreenDesign,
+    ScreenPaths,
     simulate,
 )
 from deepprofiler.simulate.microscope import draw_site
@@ -44,7 +42,7 @@ CALM = Nuisance(
     shot_noise=0.0,
     read_noise=0.0,
 )
-SMALL = Screen(
+SMALL = ScreenDesign(
     image_size=(96, 128),
     pixel_size=1.0,
     batches=2,
@@ -61,12 +59,21 @@ SMALL = Screen(
     crop_size=32,
 )
 PRESETS = {
-    "default": Screen(),
-    "demo": Screen.demo(),
-    "tiny": Screen.tiny(),
-    "cell painting": Screen.cell_painting(),
+    "default": ScreenDesign(),
+    "demo": ScreenDesign.demo(),
+    "tiny": ScreenDesign.tiny(),
+    "cell painting": ScreenDesign.cell_painting(),
     "small": SMALL,
 }
+
+
+def paths(folder: Path, *, locations: bool = False) -> ScreenPaths:
+    return ScreenPaths(
+        images=folder / "images",
+        index=folder / "tables" / "index.csv",
+        truth=folder / "truth",
+        locations=folder / "locations" if locations else None,
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -81,12 +88,16 @@ def table(path: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small")
-    simulate(folder, SMALL, seed=3)
+    simulate(paths(folder), SMALL, seed=3)
     return folder
 
 
 def one_field(
-    screen: Screen, phenotype: Phenotype | None = None, seed: int = 0, cells: float = 20.0, **well
+    screen: ScreenDesign,
+    phenotype: Phenotype | None = None,
+    seed: int = 0,
+    cells: float = 20.0,
+    **well,
 ):
     """Draw one field: image, cells; gain and background of all channels 1 and 400."""
     phenotype = phenotype or Phenotype()
@@ -99,7 +110,7 @@ def one_field(
     return image, drawn
 
 
-def nuclei(image: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nuclei(image: np.ndarray, screen: ScreenDesign) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres (n, 2) as x, y, areas (pixels²) and mean levels of objects above half brightness."""
     dna = image[:, :, 0].astype(float) - screen.nuisance.offset - screen.nuisance.background
     labels, n = ndimage.label(dna > screen.levels * 0.45)
@@ -117,7 +128,7 @@ def nuclei(image: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray, n
 
 
 def test_same_seed_same_bytes_for_any_number_of_workers(small, tmp_path):
-    simulate(tmp_path, SMALL, seed=3, workers=2)
+    simulate(paths(tmp_path), SMALL, seed=3, workers=2)
     first, second = contents(small), contents(tmp_path)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
@@ -125,9 +136,9 @@ def test_same_seed_same_bytes_for_any_number_of_workers(small, tmp_path):
 
 def test_written_anew_over_itself_and_other_seeds_differ(small, tmp_path):
     before = contents(small)
-    simulate(small, SMALL, seed=3)
+    simulate(paths(small), SMALL, seed=3)
     assert contents(small) == before
-    simulate(tmp_path, SMALL, seed=4)
+    simulate(paths(tmp_path), SMALL, seed=4)
     images = [name for name in before if name.endswith(".tif")]
     other = contents(tmp_path)
     assert not any(before[name] == other.get(name) for name in images)
@@ -138,31 +149,25 @@ def test_a_site_depends_on_nothing_but_its_own_name(small):
     well = planned.wells[-1]
     image, _, _ = draw_site(SMALL, 3, Site(well, "1"), planned.batches[well.batch])
     for number, channel in enumerate(SMALL.channels):
-        path = small / "inputs" / "images" / well.plate / f"{well.well}-1-{channel}.tif"
+        path = small / "images" / well.plate / f"{well.well}-1-{channel}.tif"
         np.testing.assert_array_equal(tifffile.imread(path), image[:, :, number])
 
 
 # -- what is written ----------------------------------------------------------------------
 
 
-def test_the_project_can_be_read(small):
-    settings, notes = config_file.load(Project(small).config_path)
-    assert notes == []
-    assert settings.channels == SMALL.channels
-    assert settings.crops.size == SMALL.crop_size
-    index = Project(small).index
-    rows = table(Project(small).index_path)
-    assert len(index.sites) == len(rows)
+def test_images_of_the_index(small):
+    rows = table(small / "tables" / "index.csv")
     for channel in SMALL.channels:
         for name in rows[channel]:
-            with tifffile.TiffFile(small / "inputs" / "images" / name) as file:
+            with tifffile.TiffFile(small / "images" / name) as file:
                 page = file.pages[0]
                 assert (page.shape, page.dtype) == (SMALL.image_size, np.uint16)
                 assert page.compression.name == "ADOBE_DEFLATE"
 
 
 def test_index_columns_and_split(small):
-    rows = table(small / "inputs" / "metadata" / "index.csv")
+    rows = table(small / "tables" / "index.csv")
     names = (
         *("Plate", "Well", "Site", "Batch", "Compound", "Dose"),
         *("Mechanism", "Treatment", "Control", "Replicate", "Split"),
@@ -179,17 +184,16 @@ def test_index_columns_and_split(small):
         assert sorted(replicates.Metadata_Replicate) == ["1", "2"]
 
 
-def test_truth_stays_out_of_the_inputs_of_locate(small, tmp_path):
-    assert not Project(small).has_locations()
-    simulate(tmp_path, SMALL, seed=3, locations=True)
-    project = Project(tmp_path)
-    rows = table(project.index_path)
-    counts = table(tmp_path / "inputs" / "truth" / "sites.csv")
+def test_true_locations_are_written_where_asked(small, tmp_path):
+    assert not (small / "locations").exists()
+    simulate(paths(tmp_path, locations=True), SMALL, seed=3)
+    rows = table(tmp_path / "tables" / "index.csv")
+    counts = table(tmp_path / "truth" / "sites.csv")
     assert len(rows) == len(counts)
     for row in counts.itertuples():
         name = Path(row.Plate) / f"{row.Well}-{row.Site}-Nuclei.csv"
-        given = table(project.locations_folder / name)
-        true = table(tmp_path / "inputs" / "truth" / "locations" / name)
+        given = table(tmp_path / "locations" / name)
+        true = table(tmp_path / "truth" / "locations" / name)
         assert list(given) == ["Nuclei_Location_Center_X", "Nuclei_Location_Center_Y"]
         pd.testing.assert_frame_equal(given, true[list(given)])
         assert len(given) == int(row.Cells)
@@ -198,8 +202,8 @@ def test_truth_stays_out_of_the_inputs_of_locate(small, tmp_path):
 
 
 def test_truth_names_every_treatment_and_its_fate(small):
-    truth = table(small / "inputs" / "truth" / "truth.csv").set_index("name")
-    rows = table(small / "inputs" / "metadata" / "index.csv")
+    truth = table(small / "truth" / "truth.csv").set_index("name")
+    rows = table(small / "tables" / "index.csv")
     assert set(truth.index) == set(rows.Metadata_Treatment)
     assert truth.fate.value_counts().to_dict() == {
         "control": 1,
@@ -214,29 +218,14 @@ def test_truth_names_every_treatment_and_its_fate(small):
     assert (truth[truth.fate == "toxic"].cells.astype(float) == SMALL.survival).all()
 
 
-def test_an_edited_config_is_left(small, tmp_path):
-    root = Path(shutil.copytree(small, tmp_path / "copy"))
-    path, known = root / "inputs/config/config.yaml", root / "inputs/truth/config.yaml"
-    text = path.read_text()
-    assert known.read_text() == text
-    path.write_text(text + "# mine\n")
-    summary = simulate(root, SMALL, seed=3)
-    assert path.read_text() == text + "# mine\n"
-    assert "config.yaml as it is" in summary.notes[0]
-    # What another version of this program wrote is no edit.
-    known.write_text(text + "# mine\n")
-    assert simulate(root, SMALL, seed=3).notes == ()
-    assert path.read_text() == known.read_text() == text
-
-
 def test_another_screen_is_never_written_over(small, tmp_path):
     with pytest.raises(DataError, match="already holds another screen"):
-        simulate(small, SMALL, seed=5)
-    index = Project(tmp_path).index_path
+        simulate(paths(small), SMALL, seed=5)
+    index = paths(tmp_path).index
     index.parent.mkdir(parents=True)
     index.write_text("mine\n")
     with pytest.raises(DataError, match="already holds"):
-        simulate(tmp_path, SMALL, seed=3)
+        simulate(paths(tmp_path), SMALL, seed=3)
     assert index.read_text() == "mine\n"
 
 
@@ -368,9 +357,9 @@ def test_mechanisms_move_what_they_say():
 def test_vignetting_and_background_are_as_set(tmp_path):
     nuisance = replace(CALM, vignetting=0.3, background=2000.0, offset=150.0, shot_noise=1.5)
     screen = replace(SMALL, nuisance=nuisance, cells=0.0)
-    summary = simulate(tmp_path, screen, seed=0)
+    summary = simulate(paths(tmp_path), screen, seed=0)
     assert summary.cells == 0
-    images = sorted((tmp_path / "inputs" / "images").rglob("*.tif"))
+    images = sorted((tmp_path / "images").rglob("*.tif"))
     mean = np.mean([tifffile.imread(path) for path in images], axis=0)
     y, x = np.mgrid[-1:1:96j, -1:1:128j]
     expected = 150 + 2000 * (1 - 0.3 * (x**2 + y**2) / 2)
@@ -398,7 +387,7 @@ def test_batch_gain_and_background_are_as_written():
 
 
 def test_spread_of_batch_gain_is_as_set():
-    screen = replace(Screen(), batches=60, nuisance=replace(CALM, batch_gain=0.3))
+    screen = replace(ScreenDesign(), batches=60, nuisance=replace(CALM, batch_gain=0.3))
     logs = np.log([batch.gain for batch in plan(screen, 0).batches])
     # 180 values: the standard error of a standard deviation is 5 %.
     assert logs.std() == pytest.approx(0.3, rel=0.2)
@@ -407,7 +396,7 @@ def test_spread_of_batch_gain_is_as_set():
 
 def test_plate_position_moves_gain_and_counts():
     nuisance = replace(CALM, column_gain=0.5, edge_cells=0.5)
-    screen = replace(Screen(), nuisance=nuisance, density_spread=0.0)
+    screen = replace(ScreenDesign(), nuisance=nuisance, density_spread=0.0)
     for well in plan(screen, 0).wells:
         row, column = ord(well.well[0]) - ord("A"), int(well.well[1:]) - 1
         assert well.gain == pytest.approx(1 + 0.5 * column / 11)
@@ -463,7 +452,7 @@ def test_counts_do_not_tell_mechanisms(name):
 
 
 def test_five_channels_show_five_stains():
-    screen = replace(Screen.cell_painting(), image_size=(256, 256), nuisance=CALM)
+    screen = replace(ScreenDesign.cell_painting(), image_size=(256, 256), nuisance=CALM)
     image, _ = one_field(screen, cells=20)
     assert image.shape == (256, 256, 5)
     correlation = np.corrcoef(image.reshape(-1, 5).T.astype(float))
@@ -473,9 +462,16 @@ def test_five_channels_show_five_stains():
 
 def test_three_sites_a_second_on_one_core(tmp_path):
     screen = replace(
-        Screen(), batches=2, plates=1, sites=1, compounds=2, doses=(10.0,), inactive=0, toxic=0
+        ScreenDesign(),
+        batches=2,
+        plates=1,
+        sites=1,
+        compounds=2,
+        doses=(10.0,),
+        inactive=0,
+        toxic=0,
     )
     screen = replace(screen, mechanisms=screen.mechanisms[:2], controls=4)
     start = time.process_time()
-    summary = simulate(tmp_path, screen, seed=0)
+    summary = simulate(paths(tmp_path), screen, seed=0)
     assert summary.sites / (time.process_time() - start) >= 3
