@@ -1,4 +1,4 @@
-"""Simulate a small screen and do everything up to the report."""
+"""Simulate a small screen and run all commands up to the report."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from deepprofiler.project.outcome import Outcome
 
 
 def demo(project: Project, *, seed: int = 0) -> Outcome:
-    """Write a simulated screen into a project, then run every stage.
+    """Write a simulated screen into a project, then run all commands on it.
 
     Parameters
     ----------
     project : Project
     seed : int
-        Of the simulation.
+        Seed of the simulation.
 
     Returns
     -------

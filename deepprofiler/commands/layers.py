@@ -1,4 +1,4 @@
-"""Name each layer of the configured network and its number of features."""
+"""List the layers of the configured network and their numbers of features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the folders of a new project and a first config."""
+"""Create the folders of a new project and a first config."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deepprofiler.project.outcome import Outcome
 
 
 def setup(project: Project) -> Outcome:
-    """Make the folders of a project and a first config; what exists is left alone."""
+    """Create the folders of a project and a first config; existing ones are kept."""
     folders = [
         project.config_folder,
         project.index_path.parent,
@@ -17,17 +17,17 @@ def setup(project: Project) -> Outcome:
         project.outputs,
         *project.plugin_folders,
     ]
-    made = [folder for folder in folders if not folder.is_dir()]
-    for folder in made:
+    created = [folder for folder in folders if not folder.is_dir()]
+    for folder in created:
         folder.mkdir(parents=True)
     if not any(project.config_folder.iterdir()):
         with replacing(project.first_config_path) as temporary:
             temporary.write_text(_FIRST_CONFIG, encoding="utf-8")
-        made.append(project.first_config_path)
+        created.append(project.first_config_path)
     return Outcome(
         "setup",
-        wrote=[str(path) for path in made],
-        then="put images into inputs/images, write inputs/metadata/index.csv, then check",
+        wrote=[str(path) for path in created],
+        then="put images into inputs/images, write inputs/metadata/index.csv, run check",
     )
 
 

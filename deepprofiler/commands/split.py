@@ -1,4 +1,4 @@
-"""Divide the index into parts that several machines profile."""
+"""Split the index into parts, so that several machines can profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deepprofiler.project.sites import require_whole_index
 
 
 def split(project: Project, parts: int) -> Outcome:
-    """Write ``index-000.csv`` … beside the index, whole wells each, for ``profile --part``.
+    """Write ``index-000.csv`` … beside the index, for ``profile --part``. No well is divided.
 
     Parameters
     ----------
@@ -19,14 +19,14 @@ def split(project: Project, parts: int) -> Outcome:
         Number of parts, at most the number of wells.
     """
     require_whole_index(project, "split")
-    outcome = Outcome("split", then="profile --part 0 … on as many machines")
+    outcome = Outcome("split", then="profile --part N for each part N, counted from 0")
     written = set()
     for number, part in enumerate(project.index.split(parts)):
         path = project.index_path.with_name(f"index-{number:03d}.csv")
         part.write(path)
         outcome.wrote.append(str(path))
         written.add(path)
-    # They would be parts of the same wells once more.
+    # Parts of an earlier split hold the same wells; profiling both would do them twice.
     earlier = [
         path
         for path in sorted(project.index_path.parent.iterdir())

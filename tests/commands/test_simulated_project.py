@@ -42,7 +42,7 @@ def test_the_project_can_be_read(small):
     assert project.config.channels == SMALL.channels
     assert project.config.crops.size == SMALL.crop_size
     rows = pd.read_csv(project.index_path, dtype=str)
-    assert len(project.index.sites) == len(rows) == 32
+    assert len(project.index.sites) == len(rows) == 24
     assert all((project.images_folder / name).exists() for name in rows["DNA"])
 
 

@@ -134,7 +134,7 @@ def test_same_seed_same_bytes_for_any_number_of_workers(small, tmp_path):
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_written_anew_over_itself_and_other_seeds_differ(small, tmp_path):
+def test_written_again_over_itself_and_other_seeds_differ(small, tmp_path):
     before = contents(small)
     simulate(paths(small), SMALL, seed=3)
     assert contents(small) == before
