@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ CELLS = 5
 LAYOUT = {"A01": "DMSO", "B01": "DMSO", "A02": "T1", "B02": "T1", "A03": "T2", "B03": "T2"}
 
 
+@cache
 def scene(seed: int, shape: tuple[int, int] = (SIZE, SIZE)) -> tuple[np.ndarray, np.ndarray]:
     """A field (H, W, 3) float in 0…1 with five cells, and their centres (5, 2) as x, y."""
     rng = np.random.default_rng(seed)
@@ -27,7 +29,9 @@ def scene(seed: int, shape: tuple[int, int] = (SIZE, SIZE)) -> tuple[np.ndarray,
         for channel, (radius, height) in enumerate([(9, 0.8), (20, 0.4), (16, 0.5)]):
             image[:, :, channel] += height * np.exp(-((distance / radius) ** 4))
     image += rng.normal(0, 0.005, image.shape)
-    return np.clip(image, 0, 1), centers
+    image = np.clip(image, 0, 1)
+    image.flags.writeable = centers.flags.writeable = False
+    return image, centers
 
 
 @dataclass

@@ -18,10 +18,14 @@ class Answer:
 
 
 def command(root: Path, *words: str) -> Answer:
-    """Exit code and everything printed by ``deepprofiler --root ROOT WORDS…``."""
+    """Exit code and everything printed by ``deepprofiler --root ROOT WORDS…``.
+
+    On one core unless ``words`` say otherwise: starting processes takes longer than their work.
+    """
     stream = io.StringIO()
     before = sys.argv
-    sys.argv = ["deepprofiler", "--root", str(root), *words]
+    cores = [] if "--cores" in words else ["--cores", "1"]
+    sys.argv = ["deepprofiler", "--root", str(root), *cores, *words]
     try:
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
             cli.main()

@@ -179,6 +179,18 @@ def test_rooms_without_a_network_library(room):
     assert _answer(code).strip() == "[]"
 
 
+def test_processes_that_read_images_load_no_network_library():
+    """They import the module of their command, once for each core."""
+    names = [
+        f"deepprofiler.commands.{name}" for name in ("check", "prepare", "locate", "export_cells")
+    ]
+    code = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    assert _answer(code).strip() == "[]"
+
+
 def test_settings_are_read_without_a_network_library():
     names = [_module(path) for path in SOURCES if path.stem.endswith("_settings")]
     assert len(names) >= 5
@@ -219,7 +231,7 @@ def test_commands_are_those_that_a_user_can_type():
 
 
 def test_each_step_of_analyze_is_a_file():
-    """Other files beside the steps are read by several of them."""
+    """Other files beside the steps are used by several of them, or by other commands."""
     folder = PACKAGE / "commands" / "analyze"
     (steps,) = (
         set(ast.literal_eval(node.value))
@@ -230,8 +242,8 @@ def test_each_step_of_analyze_is_a_file():
     files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
     assert steps <= files.keys()
     for name in files.keys() - steps:
-        users = [path for path in folder.glob("*.py") if _module(files[name]) in _imports(path)]
-        assert len(users) > 1, f"commands/analyze/{name}.py is not shared by several steps"
+        users = [path for path in SOURCES if _module(files[name]) in _imports(path)]
+        assert len(users) > 1, f"commands/analyze/{name}.py is used in one place"
 
 
 def test_a_module_with_one_importer_gives_a_reason():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprofiler.commands.analyze.requirements import require_analysis
 from deepprofiler.errors import DataError, DeepProfilerError, counted
 from deepprofiler.imaging.read import ImageFile, inspect, read_site
 from deepprofiler.parallel import ordered_map
@@ -245,6 +244,9 @@ def _check_labels(project: Project, findings: _Findings) -> None:
 
 def _check_analysis(project: Project, findings: _Findings) -> None:
     """Check that ``analyze`` can do what the config says."""
+    # Loads TensorFlow, which the processes that read images do not need.
+    from deepprofiler.commands.analyze.requirements import require_analysis
+
     try:
         findings.facts += require_analysis(project, report=project.config.analyze.report)
     except DeepProfilerError as error:

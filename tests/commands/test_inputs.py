@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tifffile
 import yaml
+from base_plugin import use_small_network
 from base_project import CHANNELS, BaseProject
 from command import command
 
@@ -21,7 +22,7 @@ from deepprofiler.project.well_file import read_well
 def base(tmp_path) -> BaseProject:
     project = BaseProject(tmp_path / "project")
     project.config["profile"]["checkpoint"] = "random"
-    return project
+    return use_small_network(project)
 
 
 def failed(base: BaseProject, experiment: str = "results") -> list[dict[str, str]]:
@@ -32,7 +33,7 @@ def failed(base: BaseProject, experiment: str = "results") -> list[dict[str, str
 def test_digit_names_stay_text(tmp_path):
     base = BaseProject(tmp_path / "p", plates=("24277", "000042"), sites=("01", "02"))
     base.config["profile"]["checkpoint"] = "random"
-    base.write()
+    use_small_network(base).write()
     assert base.location("000042", "A01", "01").name == "A01-01-Nuclei.csv"
     assert command(base.root, "check").code == 0
     assert command(base.root, "profile").code == 0
@@ -259,7 +260,7 @@ def test_three_kinds_of_no_cells(base):
     assert "A01-2-Nuclei.csv" in rows["A01", "2"]
     assert "not located" in rows["A03", "1"]
     empty = read_well(base.well_file("P1", "A02"))
-    assert empty.features.shape == (0, 64)
+    assert empty.features.shape == (0, 3)
     answer = command(base.root, "analyze")
     counts = pd.read_csv(base.root / "outputs/results/profiles/counts.csv", dtype=str)
     row = counts[(counts["Metadata_Plate"] == "P1") & (counts["Metadata_Well"] == "A02")]
