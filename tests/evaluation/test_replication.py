@@ -84,9 +84,7 @@ def test_each_replicate_count_has_its_own_null() -> None:
     assert (note.values["reason"], note.values["names"]) == (Reason.NO_REPLICATE, ("T0",))
     assert (note.values["count"], note.values["total"]) == (1, 60)
     few = wells(1.0, treatments=3)
-    with pytest.raises(
-        DataError, match="of 3 treatments none has replicates and enough"
-    ):
+    with pytest.raises(DataError, match="of 3 treatments none has replicates and enough"):
         percent_replicating(few, treatment=TREATMENT, controls=None)
 
 
