@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, PLATE, SITE, WELL
+from deepprofiler.commands import run_earlier
 from deepprofiler.commands.locate import is_needed as locating_is_needed
-from deepprofiler.commands.locate import locate
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
-from deepprofiler.commands.prepare import prepare
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.crop import quantize
 from deepprofiler.imaging.read import inspect
@@ -112,11 +111,9 @@ def make_inputs(project: Project) -> None:
             "run prepare, locate and train on the whole index before its parts"
         )
     if unprepared:
-        LOG.info("the illumination functions are missing or outdated: running prepare first")
-        prepare(project)
+        run_earlier(project, "prepare", "the illumination functions are missing or outdated")
     if unlocated:
-        LOG.info("locations are missing: running locate first")
-        locate(project)
+        run_earlier(project, "locate", "locations are missing")
 
 
 def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> Provenance:

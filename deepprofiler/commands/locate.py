@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deepprofiler.commands import run_earlier
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
-from deepprofiler.commands.prepare import prepare
 from deepprofiler.errors import ConfigError, DataError, counted
 from deepprofiler.imaging.imaging_settings import Locate
 from deepprofiler.imaging.read import read_labels, write_labels
@@ -19,7 +19,7 @@ from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.project.index import Site
 from deepprofiler.project.locations import write_locations
-from deepprofiler.project.outcome import LOG, Failures, Outcome
+from deepprofiler.project.outcome import Failures, Outcome
 from deepprofiler.project.sites import SiteReader, explain, require_whole_index
 from deepprofiler.registry import SEGMENTERS, discover
 
@@ -48,8 +48,7 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
     labels = labels or project.config.crops.mask
     channel = nuclear_channel(project)
     if preparing_is_needed(project):
-        LOG.info("locate needs the illumination functions: running prepare first")
-        prepare(project)
+        run_earlier(project, "prepare", "the illumination functions are missing or outdated")
     project.load_plugins(SEGMENTERS)
     segmenter = project.config.locate.segmenter
     SEGMENTERS.check(segmenter.name, segmenter.params)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, SITE
+from deepprofiler.commands import run_earlier
 from deepprofiler.commands.export_cells import make_inputs
-from deepprofiler.commands.train import train
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
 from deepprofiler.learning.extract import extract
@@ -98,8 +98,7 @@ def _weights(project: Project, random_seed: int | None) -> Weights:
         )
     if name in TRAINED and not project.checkpoint_path(name).exists():
         require_whole_index(project, "train")
-        LOG.info("experiment %s has no weights: running train first", project.experiment)
-        train(project)
+        run_earlier(project, "train", f"experiment {project.experiment} has no weights")
     return trained_weights(project, name)
 
 

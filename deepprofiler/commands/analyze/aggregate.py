@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, COUNT, FLAG, PLATE, SITE, WELL
-from deepprofiler.commands.profile import profile
+from deepprofiler.commands import run_earlier
 from deepprofiler.config.schema import Crops
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
@@ -161,8 +161,7 @@ def aggregate_wells(project: Project, outcome: Outcome, *, again: bool = False) 
     aggregated = None if again else _read_if_current(folder, aggregation)
     if aggregated is None:
         if not all(path.exists() for path in aggregation.paths):
-            LOG.info("some wells have no features: running profile first")
-            outcome.add(profile(project))
+            outcome.add(run_earlier(project, "profile", "some wells have no features"))
         files = states(aggregation.files)
         aggregated = aggregation.average()
         aggregated = replace(aggregated, made_from=aggregated.made_from.with_files(files))

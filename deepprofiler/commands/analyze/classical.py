@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, COUNT, PLATE, SITE, WELL
-from deepprofiler.commands.locate import locate
+from deepprofiler.commands import run_earlier
 from deepprofiler.errors import DataError
 from deepprofiler.files import replacing
 from deepprofiler.imaging.object_features import CP_MEASURE, measure_objects, require_cp_measure
@@ -140,8 +140,7 @@ def measure_cells(project: Project, outcome: Outcome) -> Profiles:
     """
     require_cp_measure()
     if not all(project.labels_path(site).exists() for site in project.index.sites):
-        LOG.info("classical features need label images: running locate with labels first")
-        locate(project, labels=True)
+        run_earlier(project, "locate", "classical features need label images", labels=True)
     plans = list(_plans(project))
     outdated = [plan for plan in plans if not _is_current(plan, project.root)]
     failures = Failures(project, "analyze")

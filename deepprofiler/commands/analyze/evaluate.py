@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from deepprofiler.commands import run_earlier
 from deepprofiler.commands.analyze.aggregate import AggregatedWells, average_wells
 from deepprofiler.commands.analyze.classical import classical_wells
 from deepprofiler.commands.analyze.normalize import Normalization, NormalizedWells
-from deepprofiler.commands.profile import profile
 from deepprofiler.errors import DataError
 from deepprofiler.evaluation.accuracy import Accuracy
 from deepprofiler.evaluation.evaluations import Evaluation, applicable_evaluations, choose
@@ -184,11 +184,10 @@ def _random_weights(
 ) -> Iterator[Scores]:
     """Score the same network with random weights, if the profile is not of these itself."""
     seed = project.config.dataset.seed
-    LOG.info("profiling with random weights, as a baseline")
     try:
         baseline = f"random-{seed}"
         if not _is_of_earlier_release(project, baseline, aggregated):
-            profile(project, random_seed=seed)
+            run_earlier(project, "profile", "random weights are a baseline", random_seed=seed)
         (layer,) = aggregated.layers
         untrained = average_wells(project, baseline).of_layer(layer)
         if untrained.provenance.digest == aggregated.provenance.digest:
