@@ -51,7 +51,7 @@ class ImageError(DataError):
         return f"{self.path}: {self.detail}"
 
 
-class MissingImage(ImageError):
+class MissingImage(ImageError):  # noqa: N818 - its base says that it is an error
     """An image file does not exist.
 
     Parameters

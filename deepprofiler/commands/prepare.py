@@ -11,9 +11,9 @@ import numpy as np
 
 from deepprofiler.errors import DataError, counted
 from deepprofiler.imaging import illumination
-from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import Illumination, IlluminationStatistics
 from deepprofiler.imaging.imaging_settings import Prepare
+from deepprofiler.imaging.intensities import image_limits, to_8bit
 from deepprofiler.imaging.quality import Quality, quality
 from deepprofiler.imaging.read import read_site, write_copy
 from deepprofiler.parallel import ordered_map

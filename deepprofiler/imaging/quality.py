@@ -1,4 +1,8 @@
-"""How bright and how sharp an image is: what tells a bad site from a good one."""
+"""Quality of images: how bright and how sharp each channel is, so that bad sites stand out.
+
+A file of its own, though only ``prepare`` measures with it: focus is a measure after two papers,
+with constants that need their reasons.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 
-TILE = 256
+_TILE = 256  # side in pixels
+_SMALLEST_TILE = 16
 # Wavelengths in pixels that the slope is taken over: longer ones are cells and uneven light,
 # shorter ones the camera's noise.
-_LONGEST, _SHORTEST = 64, 4
+_LONGEST_WAVE, _SHORTEST_WAVE = 64, 4
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,9 @@ class Quality:
 
     Attributes
     ----------
-    intensity : ndarray
+    intensity : numpy.ndarray
         (C,) float64, mean grey level of each channel as stored.
-    focus : ndarray
+    focus : numpy.ndarray
         (C,) float64, see :func:`focus`.
     """
 
@@ -30,12 +35,22 @@ class Quality:
 
 
 def quality(image: np.ndarray) -> Quality:
-    """Measure an image (H, W, C) of finite numbers."""
+    """Measure an image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, C), finite numbers of any type.
+
+    Returns
+    -------
+    Quality
+    """
     return Quality(image.mean(axis=(0, 1), dtype=np.float64), focus(image))
 
 
 def focus(image: np.ndarray) -> np.ndarray:
-    """Slope of the power spectrum: how fast fine structure fades; the lower, the more blurred.
+    """Slope of the power spectrum: how fast fine structure fades; lower means more blurred.
 
     The measure that Bray et al. (2012) recommend for screens, on the spectrum of Welch (1967): the
     mean over tiles of up to 256 pixels, each under a Hann window. The slope of log power against
@@ -45,49 +60,57 @@ def focus(image: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    image : ndarray
+    image : numpy.ndarray
         (H, W, C), finite numbers of any type.
 
     Returns
     -------
-    ndarray
-        (C,) float64; 0 for noise without structure, about -2 for sharp edges. NaN for an even
-        channel, or an image under 16 pixels, which have no spectrum.
+    numpy.ndarray
+        (C,) float64; 0 for noise without structure, about -2 for sharp edges. NaN for a channel
+        of one value everywhere, or an image under 16 pixels, which have no spectrum.
     """
+    height, width, channels = image.shape
+    side = min(_TILE, height, width)
+    if side < _SMALLEST_TILE:
+        return np.full(channels, np.nan)
+    power = (_power(image[:, :, channel], side) for channel in range(channels))
+    return np.array([_slope(channel_power, side) for channel_power in power])
+
+
+def _power(plane: np.ndarray, side: int) -> np.ndarray:
+    """Mean power of the tiles of a plane (H, W) by frequency, in whole periods per tile."""
     from scipy.fft import rfft2
 
-    height, width, channels = image.shape
-    side = min(TILE, height, width)
-    slopes = np.full(channels, np.nan)
-    if side < 16:
-        return slopes
-    window, ring, weights = _rings(side)
-    down, across = height // side, width // side
-    for channel in range(channels):
-        part = image[: down * side, : across * side, channel].astype(np.float32)
-        tiles = part.reshape(down, side, across, side).swapaxes(1, 2).reshape(-1, side, side)
-        tiles = (tiles - tiles.mean(axis=(1, 2), keepdims=True)) * window
-        spectra = rfft2(tiles)
-        power = (spectra.real**2 + spectra.imag**2).mean(axis=0, dtype=np.float64)
-        rings = np.bincount(ring.ravel(), (power * weights).ravel())
-        mean = rings / np.bincount(ring.ravel(), weights.ravel())
-        first, last = max(2, round(side / _LONGEST)), side // _SHORTEST
-        chosen = mean[first : last + 1]
-        if (chosen > 0).all():
-            frequencies = np.arange(first, last + 1)
-            slopes[channel] = np.polyfit(np.log(frequencies), np.log(chosen), 1)[0]
-    return slopes
+    window, ring, weights = _tile_constants(side)
+    down, across = (length // side for length in plane.shape)
+    covered = plane[: down * side, : across * side].astype(np.float32)
+    tiles = covered.reshape(down, side, across, side).swapaxes(1, 2).reshape(-1, side, side)
+    spectra = rfft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * window)
+    power = (spectra.real**2 + spectra.imag**2).mean(axis=0, dtype=np.float64)
+    sums = np.bincount(ring.ravel(), (power * weights).ravel())
+    return sums / np.bincount(ring.ravel(), weights.ravel())
+
+
+def _slope(power: np.ndarray, side: int) -> float:
+    """Slope of log power against log frequency; NaN where a frequency has no power."""
+    frequencies = np.arange(max(2, round(side / _LONGEST_WAVE)), side // _SHORTEST_WAVE + 1)
+    power = power[frequencies]
+    if not (power > 0).all():
+        return np.nan
+    return float(np.polyfit(np.log(frequencies), np.log(power), 1)[0])
 
 
 @lru_cache(maxsize=4)
-def _rings(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Window of a tile, ring of each frequency, and how often a half spectrum stands for it."""
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(side) / side)
+def _tile_constants(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Window of a tile, ring of each frequency, and how often a half spectrum holds it."""
+    from scipy.signal.windows import hann
+
+    window = hann(side, sym=False)
     rows = np.fft.fftfreq(side, 1 / side)
-    columns = np.arange(side // 2 + 1)
+    columns = np.fft.rfftfreq(side, 1 / side)
     ring = np.rint(np.hypot(rows[:, None], columns)).astype(np.intp)
     weights = np.full(ring.shape, 2.0)
     weights[:, 0] = 1
     if side % 2 == 0:
         weights[:, -1] = 1
-    return np.outer(hann, hann).astype(np.float32), ring, weights
+    return np.outer(window, window).astype(np.float32), ring, weights

@@ -18,10 +18,15 @@ from deepprofiler.config.schema import Crops
 from deepprofiler.errors import ConfigError, DataError, ImageError, MissingImage
 from deepprofiler.files import file_digest, file_name
 from deepprofiler.imaging import illumination
-from deepprofiler.imaging.crop import cut, cut_resampled, mask_neighbours
+from deepprofiler.imaging.crop import (
+    cut,
+    cut_resampled,
+    grid_views,
+    mask_neighbours,
+    random_views,
+)
 from deepprofiler.imaging.illumination import Illumination
 from deepprofiler.imaging.read import ImageFile, read_labels, read_site
-from deepprofiler.imaging.views import grid_views, random_views
 from deepprofiler.learning.cell_store import margin
 from deepprofiler.parameters import Decides
 from deepprofiler.project import Project

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -67,12 +68,12 @@ def test_other_settings_ask_for_prepare(base, settings):
     assert prepare.is_needed(project)
     assert run(base, "export-sc").code == 0
     assert not prepare.is_needed(project)
-    found = illumination.load(function_path(base))
-    assert (found.down_scale, found.median_size, found.percentile_ranks) == (
-        project.config.prepare.down_scale,
-        project.config.prepare.median_size,
-        project.config.prepare.percentiles,
-    )
+    measured = illumination.load(function_path(base))
+    expected = project.config.prepare
+    assert measured.percentile_ranks == expected.percentiles
+    stored = json.loads(measured.made_from)["settings"]
+    assert stored["prepare.down_scale"] == expected.down_scale
+    assert stored["prepare.median_size"] == expected.median_size
 
 
 def test_other_channels_ask_for_prepare_and_are_found_by_name(base):
@@ -282,7 +283,7 @@ def test_failures_say_which_line_and_channel(base):
         "index.csv line 4: channel ER names P1/A02_s1_ER.tif, which does not exist. "
         "Paths are relative to inputs/images."
     )
-    empty = f"index.csv line 6: channel AGP: {base.image('P1', 'A03', '1', 'AGP')} is empty"
+    empty = f"index.csv line 6: channel AGP: {base.image('P1', 'A03', '1', 'AGP')}: the file is empty"
     for words in ("check", "prepare"):
         answer = run(base, words)
         assert missing in answer.text, answer.text

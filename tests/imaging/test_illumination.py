@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 import time
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.imaging.eight_bit import image_limits, to_8bit
 from deepprofiler.imaging.illumination import (
+    Illumination,
     IlluminationStatistics,
     correct,
     load,
@@ -19,6 +20,7 @@ from deepprofiler.imaging.illumination import (
     save,
     save_clipped,
 )
+from deepprofiler.imaging.intensities import image_limits, to_8bit
 from deepprofiler.imaging.read import ImageFile, read_site
 
 CHANNELS = ("DNA", "RNA", "ER", "AGP", "Mito")
@@ -29,11 +31,13 @@ def vignette(height: int, width: int) -> np.ndarray:
     return 1 - 0.35 * (rows**2 + columns**2) / 2
 
 
-def finished(images, channels=("DNA",), down_scale=4, median_size=24, **options):
+def finished(
+    images, channels=("DNA",), down_scale=4, median_size=24, percentiles=(0.01, 99.99)
+) -> Illumination:
     statistics = IlluminationStatistics(channels, down_scale)
     for number, image in enumerate(images):
         statistics.add(image, f"site {number}")
-    return statistics.finish(median_size, **options)
+    return statistics.finish(median_size, percentiles)
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +85,13 @@ def test_vignetting_is_recovered(shape):
     lamp = vignette(*shape)
     rng = np.random.default_rng(0)
     images = [rng.poisson(2000 * lamp[..., None]).astype(np.uint16) for _ in range(8)]
-    found = finished(images, median_size=6)
-    assert found.function.shape == (*shape, 1)
-    assert found.function.dtype == np.float32
-    assert found.function.min() == 1
+    illumination = finished(images, median_size=6)
+    assert illumination.function.shape == (*shape, 1)
+    assert illumination.function.dtype == np.float32
+    assert illumination.function.min() == 1
     expected = np.maximum(lamp / np.percentile(lamp, 2), 1)
-    assert np.abs(found.function[:, :, 0] / expected - 1).max() < 0.02
-    flattened = correct(images[0], found.function)[:, :, 0]
+    assert np.abs(illumination.function[:, :, 0] / expected - 1).max() < 0.02
+    flattened = correct(images[0], illumination.function)[:, :, 0]
     outer, centre = flattened[:40].mean(), flattened[100:140, 80:120].mean()
     assert (
         abs(outer / centre - 1) < 0.06 < abs(images[0][:40].mean() / images[0][100:140].mean() - 1)
@@ -110,9 +114,9 @@ def test_function_does_not_depend_on_the_type(dtype):
 def test_channel_without_light_is_left_uncorrected_and_named(value):
     image = np.full((64, 64, 2), 200, np.int16)
     image[..., 1] = value
-    found = finished([image], ("DNA", "ER"))
-    assert found.flat == ("ER",)
-    np.testing.assert_array_equal(found.function, 1)
+    illumination = finished([image], ("DNA", "ER"))
+    assert illumination.flat == ("ER",)
+    np.testing.assert_array_equal(illumination.function, 1)
 
 
 def test_mixed_sizes_name_a_file_of_each():
@@ -136,7 +140,7 @@ def test_merged_parts_equal_the_whole():
     merged = IlluminationStatistics(CHANNELS[:3], 2)
     for part in parts:
         merged.merge(pickle.loads(pickle.dumps(part)))
-    ours, whole = merged.finish(12), finished(images, CHANNELS[:3], 2, 12)
+    ours, whole = merged.finish(12, (0.01, 99.99)), finished(images, CHANNELS[:3], 2, 12)
     assert ours.count == 6
     np.testing.assert_array_equal(ours.function, whole.function)
     np.testing.assert_array_equal(ours.percentiles, whole.percentiles)
@@ -144,7 +148,7 @@ def test_merged_parts_equal_the_whole():
 
 def test_nothing_to_finish_and_wrong_channels():
     with pytest.raises(DataError, match="no site"):
-        IlluminationStatistics(("DNA",), 4).finish(24)
+        IlluminationStatistics(("DNA",), 4).finish(24, (0.01, 99.99))
     with pytest.raises(DataError, match=r"a\.tif: shape \(9, 9, 2\) where 1 channels"):
         IlluminationStatistics(("DNA",), 4).add(np.ones((9, 9, 2)), "a.tif")
 
@@ -187,22 +191,6 @@ def test_function_of_another_shape_is_refused():
         correct(np.ones((64, 64, 1)), np.ones((60, 64, 1)))
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float64])
-def test_8bit_is_linear_and_clipped(dtype):
-    values = np.array([0, 99, 100, 108, 116, 2100, 4100, 4101, 30000])
-    image = np.tile(values, (9, 1))[..., None].astype(dtype)
-    pixels, clipped = to_8bit(image, np.array([[100.0, 4100.0]]))
-    np.testing.assert_array_equal(pixels[0, :, 0], [0, 0, 0, 1, 1, 128, 255, 255, 255])
-    assert clipped[0] == pytest.approx(4 / 9)
-
-
-def test_8bit_of_equal_and_reversed_limits():
-    image = np.full((4, 4, 1), 7, np.uint16)
-    assert not to_8bit(image, np.array([[7, 7]]))[0].any()
-    with pytest.raises(ValueError, match="reversed"):
-        to_8bit(image, np.array([[8, 7]]))
-
-
 def test_one_scene_in_five_types():
     """Camera data of 12 and 14 bits, signed, on a pedestal and as floats differ by nothing."""
     scene = np.random.default_rng(0).integers(0, 4096, (50, 60, 1))
@@ -230,11 +218,13 @@ def test_one_scene_in_five_types():
 
 def test_file_survives(tmp_path):
     rng = np.random.default_rng(0)
-    found = finished([rng.integers(50, 90, (40, 50, 2)).astype(np.uint8)], ("DNA", "α 2"))
+    image = rng.integers(50, 90, (40, 50, 2)).astype(np.uint8)
+    long_text = "α" * 100_000
+    measured = replace(finished([image], ("DNA", "α 2")), made_from=long_text)
     path = tmp_path / "plates" / "P1.h5"
-    save(path, found)
+    save(path, measured)
     again = load(path)
-    for name, value in vars(found).items():
+    for name, value in vars(measured).items():
         np.testing.assert_array_equal(getattr(again, name), value)
     save_clipped(path, np.array([0.5, 0.25]), [("A01", "α/1")])
     save_clipped(path, np.array([0.5, 0.25]), [("B01", "2")])
@@ -242,8 +232,21 @@ def test_file_survives(tmp_path):
     assert load(path).failed == (("A01", "α/1"), ("B01", "2"))
     header = load(path, images=False)
     assert header.function.size == header.mean_image.size == 0
-    assert header.channels == found.channels
+    assert (header.channels, header.made_from) == (measured.channels, long_text)
     assert [entry.name for entry in path.parent.iterdir()] == ["P1.h5"]
+
+
+def test_file_of_version_2(tmp_path):
+    path = tmp_path / "P1.h5"
+    measured = finished([np.full((40, 50, 1), 9, np.uint8)])
+    save(path, replace(measured, made_from="{}"))
+    with h5py.File(path, "r+") as file:
+        del file["made_from"]
+        file.attrs.update({"version": 2, "down_scale": 4, "median_size": 24})
+    again = load(path)
+    assert again.made_from == ""
+    for name, value in vars(measured).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
 
 
 def test_broken_files_are_named(tmp_path):

@@ -16,8 +16,8 @@ from deepprofiler.imaging.read import (
     inspect,
     read_labels,
     read_site,
-    write_labels,
     write_copy,
+    write_labels,
 )
 
 SHAPE = (200, 256)

@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 
 from deepprofiler.errors import DataError
-from deepprofiler.imaging.crop import cut
-from deepprofiler.imaging.views import grid_views, random_views
+from deepprofiler.imaging.crop import cut, grid_views, random_views
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -1,11 +1,11 @@
-"""Percentiles of counts, against NumPy's on the values themselves."""
+"""Percentiles of counts, against NumPy's on the values themselves; images of 8 bits."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from deepprofiler.imaging.histogram import Histogram
+from deepprofiler.imaging.intensities import Histogram, to_8bit
 
 RANKS = (0, 0.01, 1, 25, 50, 75, 99, 99.99, 100)
 
@@ -67,6 +67,22 @@ def test_merging_leaves_the_other_alone():
     assert second.percentile(0) == 1
 
 
-def test_empty_has_no_percentile():
+def test_empty_histogram_has_no_percentile():
     with pytest.raises(ValueError, match="empty"):
         Histogram().percentile(50)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float64])
+def test_8bit_is_linear_and_clipped(dtype):
+    values = np.array([0, 99, 100, 108, 116, 2100, 4100, 4101, 30000])
+    image = np.tile(values, (9, 1))[..., None].astype(dtype)
+    pixels, clipped = to_8bit(image, np.array([[100.0, 4100.0]]))
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 0, 0, 1, 1, 128, 255, 255, 255])
+    assert clipped[0] == pytest.approx(4 / 9)
+
+
+def test_8bit_of_equal_and_reversed_limits():
+    image = np.full((4, 4, 1), 7, np.uint16)
+    assert not to_8bit(image, np.array([[7, 7]]))[0].any()
+    with pytest.raises(ValueError, match="reversed"):
+        to_8bit(image, np.array([[8, 7]]))
