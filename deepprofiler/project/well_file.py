@@ -76,6 +76,8 @@ class WellProvenance:
     failed : dict
         Site that could not be used to the reason.
     dropped : tuple of DroppedCell
+    version_1_packages : dict
+        Package to version in files of version 1; later ones say it in ``made_from``.
     """
 
     plate: str
@@ -91,6 +93,7 @@ class WellProvenance:
     made_from: Provenance | None = None
     failed: dict[str, str] = field(default_factory=dict)
     dropped: tuple[DroppedCell, ...] = ()
+    version_1_packages: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Everything as JSON."""
@@ -120,7 +123,8 @@ class WellProvenance:
     def from_version_1(cls, text: str) -> WellProvenance:
         """Read what version 1 of the format wrote. Raises like :meth:`from_json`."""
         values = json.loads(text)
-        del values["inputs"], values["versions"]
+        del values["inputs"]
+        values["version_1_packages"] = values.pop("versions")
         values["dropped"] = [
             {"site": site, "line": line, "reason": reason}
             for site, line, reason in values["dropped"]
@@ -132,7 +136,7 @@ class WellProvenance:
     @property
     def versions(self) -> dict[str, str]:
         """Package to version, as far as the file says it."""
-        return {} if self.made_from is None else self.made_from.versions
+        return self.version_1_packages if self.made_from is None else self.made_from.versions
 
 
 @dataclass(frozen=True)
