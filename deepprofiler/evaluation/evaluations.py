@@ -133,7 +133,7 @@ def _different(exclude: Sequence[str]) -> list[str]:
 
 @EVALUATIONS.register("nsc")
 class NSC(Evaluation):
-    """Nearest neighbour of another compound; see :func:`~deepprofiler.evaluation.accuracy.nsc`."""
+    """Share of treatments whose nearest neighbour has the same mechanism."""
 
     title, needs, shuffles, order = "NSC", ("mechanism",), "mechanism", 0
     main = by_layer = True
@@ -145,7 +145,7 @@ class NSC(Evaluation):
 
 @EVALUATIONS.register("nscb")
 class NSCB(Evaluation):
-    """Nearest neighbour of another compound in another batch."""
+    """As ``nsc``, where the neighbour is also from another batch."""
 
     title, needs, shuffles, order = "NSCB", ("mechanism",), "mechanism", 1
     main = by_layer = needs_batches = True
@@ -158,7 +158,10 @@ class NSCB(Evaluation):
 
 @EVALUATIONS.register("gene-accuracy")
 class GeneAccuracy(Evaluation):
-    """Nearest well of another variant."""
+    """Share of wells whose nearest neighbour of another treatment has the same gene.
+
+    ``exclude``: neighbours must differ in ``plate``, ``well`` (position) or both.
+    """
 
     title, needs, shuffles, order = "gene accuracy", ("gene",), "gene", 2
     main = by_layer = True
@@ -181,7 +184,10 @@ class GeneAccuracy(Evaluation):
 
 @EVALUATIONS.register("replicate-accuracy")
 class ReplicateAccuracy(Evaluation):
-    """Nearest well of the same treatment."""
+    """Share of wells whose nearest neighbour has the same treatment.
+
+    ``exclude``: neighbours must differ in ``plate``, ``well`` (position) or both.
+    """
 
     title, shuffles, order = "replicate accuracy", "treatment", 3
     main = by_layer = True
@@ -204,7 +210,7 @@ class ReplicateAccuracy(Evaluation):
 
 @EVALUATIONS.register("drop")
 class Drop(Evaluation):
-    """NSCB less NSC."""
+    """NSCB minus NSC."""
 
     title, needs, order = "drop from NSC to NSCB", ("mechanism",), 4
     needs_batches = True
@@ -218,7 +224,7 @@ class Drop(Evaluation):
 
 @EVALUATIONS.register("k-nn")
 class KNearest(Evaluation):
-    """Vote of the k nearest neighbours of other compounds."""
+    """Share of treatments whose ``k`` nearest neighbours vote for their mechanism."""
 
     title, needs, shuffles, order = "k-NN", ("mechanism",), "mechanism", 5
     by_layer = True
@@ -239,7 +245,12 @@ def _with_retrieved(screen: Screen, result: AveragePrecision) -> list[Measure]:
 
 @EVALUATIONS.register("mechanism-map")
 class MechanismMAP(Evaluation):
-    """Mean average precision of retrieving a mechanism's other compounds."""
+    """Mean average precision of retrieving treatments of the same mechanism.
+
+    Plain and normalized; a p-value for each mechanism, and the share with p < 0.05 after
+    Benjamini–Hochberg correction. ``permutations``: number of random rankings, where there are too
+    many to enumerate.
+    """
 
     title, needs, shuffles, order = "mAP of mechanisms", ("mechanism",), "mechanism", 6
 
@@ -269,7 +280,10 @@ class MechanismMAP(Evaluation):
 
 @EVALUATIONS.register("enrichment")
 class Enriched(Evaluation):
-    """Odds of a shared mechanism among the closest pairs."""
+    """Odds ratio of sharing a mechanism among the closest ``percent`` of all pairs.
+
+    Its p-value is that of Fisher's one-sided test.
+    """
 
     # No baseline of shuffled labels: odds ratios of few pairs may be infinite, without a mean.
     title, needs, order = "enrichment", ("mechanism",), 7
@@ -287,7 +301,7 @@ class Enriched(Evaluation):
 
 @EVALUATIONS.register("precision-recall")
 class PrecisionRecall(Evaluation):
-    """Precision and recall among the k nearest."""
+    """Precision and recall of the mechanism among the ``k`` nearest neighbours."""
 
     title, needs, shuffles, order = "precision and recall", ("mechanism",), "mechanism", 8
 
@@ -302,7 +316,7 @@ class PrecisionRecall(Evaluation):
 
 @EVALUATIONS.register("mechanism-silhouette")
 class MechanismSilhouette(Evaluation):
-    """How strongly treatments are grouped by mechanism."""
+    """Mean silhouette of treatments grouped by mechanism."""
 
     title, needs, order = "silhouette by mechanism", ("mechanism",), 9
 
@@ -321,7 +335,11 @@ class MechanismSilhouette(Evaluation):
 
 @EVALUATIONS.register("replicate-map")
 class ReplicateMAP(Evaluation):
-    """Mean average precision of retrieving a treatment's replicates."""
+    """Mean average precision of retrieving a well's replicates, as ``mechanism-map``.
+
+    ``negatives``: replicates are ranked against ``controls``, ``others`` (wells of other
+    treatments) or ``both``; none: controls where there are any, else others.
+    """
 
     title, shuffles, order = "mAP of replicates", "treatment", 10
 
@@ -360,7 +378,11 @@ class ReplicateMAP(Evaluation):
 
 @EVALUATIONS.register("percent-replicating")
 class PercentReplicating(Evaluation):
-    """Share of treatments whose replicates are more alike than random wells."""
+    """Share of treatments whose replicates are more similar than random wells.
+
+    The median correlation between replicates must exceed the ``percentile`` of ``times`` random
+    groups of as many wells of different treatments.
+    """
 
     title, order = "percent replicating", 11
 
@@ -387,7 +409,10 @@ class PercentReplicating(Evaluation):
 
 @EVALUATIONS.register("batch-silhouette")
 class BatchSilhouette(Evaluation):
-    """How strongly wells are grouped by batch; lower is better."""
+    """Mean silhouette of wells grouped by batch; near 0 where batches are well mixed.
+
+    Of the negative controls, or of all wells where there are none.
+    """
 
     title, order = "silhouette by batch", 12
     needs_batches = True
