@@ -17,11 +17,10 @@ import pandas as pd
 import tensorflow as tf
 
 from deepprofiler.columns import CELL, PLATE, SITE, WELL
-from deepprofiler.learning.augment import Augmentation
-from deepprofiler.learning.batches import Look
+from deepprofiler.learning.batches import CropView
 from deepprofiler.learning.cell_store import CellStore, CellStoreWriter, margin
-from deepprofiler.learning.fit import fit
-from deepprofiler.learning.optimizer import Recipe
+from deepprofiler.learning.fit import Destination, TrainingData, fit
+from deepprofiler.learning.learning_settings import Augmentation, Train
 from deepprofiler.learning.sampling import Cells
 from deepprofiler.registry import CROP_GENERATORS, MODELS, discover
 
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=2000)
     options = parser.parse_args()
     discover()
-    recipe = Recipe(epochs=1, steps=options.steps, batch_size=BATCH)
+    settings = Train(epochs=1, steps=options.steps, batch_size=BATCH)
     shown = options.steps * BATCH
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,20 +71,16 @@ def main() -> None:
             history = fit(
                 network,
                 CROP_GENERATORS.build("single"),
-                gather=store.gather,
-                training=cells,
-                validation=None,
-                classes=[str(k) for k in range(CLASSES)],
-                look=Look(SIZE),
-                recipe=recipe,
-                about={},
-                last=folder / "last.h5",
-                best=folder / "best.h5",
-                figures=folder / "history.csv",
-                logs=folder / "logs",
-                fresh=True,
+                TrainingData(
+                    store.gather, cells, None, [str(k) for k in range(CLASSES)], CropView(SIZE)
+                ),
+                settings,
+                Destination(
+                    folder / "last.h5", folder / "best.h5", folder / "history.csv", folder / "logs"
+                ),
+                resume=False,
             )
-            return history.epochs[0]["cells_per_second"]
+            return history.epochs[0].cells_per_second
 
         rng = np.random.default_rng(1)
         x = rng.random((BATCH, SIZE, SIZE, len(CHANNELS)), dtype=np.float32)

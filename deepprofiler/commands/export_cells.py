@@ -118,7 +118,8 @@ def make_inputs(project: Project) -> None:
 
 def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFrame) -> Provenance:
     """Say what a plate's crops would be made from now, but for the images themselves."""
-    labels = cells_digests(project, tuple(sites)) if project.config.crops.mask else {}
+    # Site by site: sites of different wells have the same name.
+    labels = [cells_digests(project, (site,)) for site in sites if project.config.crops.mask]
     return crop_settings(project).with_inputs(
         {
             "cells": digest_of(cells.to_csv(index=False)),

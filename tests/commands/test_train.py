@@ -22,11 +22,12 @@ from scipy.stats import kstest
 from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.commands import profile as profile_stage
 from deepprofiler.commands.setup import setup
+from deepprofiler.commands.train import describe_epoch
 from deepprofiler.learning import checkpoint
 from deepprofiler.learning.cell_store import CellStore
+from deepprofiler.learning.metrics import Classification, EpochMetrics, ValidationMetrics
 from deepprofiler.project import Project
-from deepprofiler.project.outcome import Outcome
-from deepprofiler.project.training_cells import _draws, choose, open_store
+from deepprofiler.project.splits import _draws, divide_cells
 
 
 @pytest.fixture
@@ -161,6 +162,26 @@ def failures(base: BaseProject, name: str) -> list[tuple[str, str, str]]:
         return [(row["plate"], row["well"], row["cell"]) for row in csv.DictReader(file)]
 
 
+def test_the_log_line_of_an_epoch():
+    steps = {"learning_rate": 0.01, "flat_crops": 8, "cells_per_second": 131.4, "waiting": 0.012}
+    metrics = EpochMetrics(
+        7,
+        1.3208,
+        0.5174,
+        ValidationMetrics(2.348, Classification(0.285, 0.273, 0.25, 0.24, 5, 0.9)),
+        **steps,
+    )
+    assert describe_epoch(metrics, 10) == (
+        "epoch 7 of 10: loss 1.321, accuracy 0.517; validation loss 2.348, accuracy 0.285, "
+        "top 5 accuracy 0.900, macro accuracy 0.273, macro precision 0.250, macro f1 0.240; "
+        "8 crops with a flat channel; 131 cells/s, 1% waiting for data"
+    )
+    # A network that reconstructs its input, without validation cells.
+    assert describe_epoch(EpochMetrics(1, 0.25, **steps), 2) == (
+        "epoch 1 of 2: loss 0.25; 8 crops with a flat channel; 131 cells/s, 1% waiting for data"
+    )
+
+
 class TestCropsOfTraining:
     """Training never uses crops that are not those of the inputs."""
 
@@ -190,7 +211,7 @@ class TestCropsOfTraining:
         shutil.rmtree(small.root / "inputs/locations")
         answer = run(small, "train")
         assert answer.code == 0, answer.text
-        assert "no image of the index is here: the cells are used as exported" in answer.text
+        assert "the images are not on this machine: the cells are used as exported" in answer.text
         small.config["crops"] = {"size": 48}
         small.write_config()
         assert run(small, "--exp", "other", "train").code == 2
@@ -251,15 +272,14 @@ class TestHeldOutCells:
     def held(self, small, seed: int = 0) -> dict[str, set[tuple]]:
         """Cells that are held out, by label."""
         project = Project(small.root)
-        outcome = Outcome("train")
-        store = open_store(project, outcome)
-        chosen = choose(project, store, seed, outcome)
+        store = CellStore([project.store_path(plate) for plate in project.index.plates])
+        divided = divide_cells(project.index, store.table, project.config.train, seed)
         found = {}
         columns = store.table[[PLATE, WELL, SITE, CELL]]
-        for code, name in enumerate(chosen.classes):
+        for code, name in enumerate(divided.classes):
             training, held = (
                 set(columns.iloc[cells.row[cells.label == code]].itertuples(index=False, name=None))
-                for cells in (chosen.training, chosen.validation)
+                for cells in (divided.training, divided.validation)
             )
             assert not training & held
             assert len(held) == int(0.3 * (len(training) + len(held))), "the share is exact"
@@ -308,7 +328,10 @@ class TestWeightsAndSeeds:
         assert self.config(small)["dataset"]["seed"] == 5
         answer = run(small, "train")
         assert answer.code == 0, answer.text
-        assert "training began with seed 5 and goes on with it" in answer.text
+        assert (
+            "training is resumed with the seed 5 that it began with; dataset.seed is 0"
+            in answer.text
+        )
         assert run(small, "train", "--seed", "6").code == 2
         assert run(small, "profile").code == 0
         assert self.config(small)["dataset"]["seed"] == 5
@@ -342,13 +365,13 @@ class TestWeightsAndSeeds:
         for words in (("profile",), ("train",)):
             answer = run(small, *words)
             assert answer.code == 2
-            assert "'mask': False" in answer.text
-            assert "'illumination': True" in answer.text
+            assert "crops.mask: False in the checkpoint, True here" in answer.text
+            assert "prepare.illumination: False in the checkpoint, True here" in answer.text
         assert path.read_bytes() == before
         with h5py.File(path, "r+") as file:
-            about = json.loads(file.attrs["about"])
-            del about["about"]["classes"]
-            file.attrs["about"] = json.dumps(about)
+            values = json.loads(file.attrs["description"])
+            del values["classes"]
+            file.attrs["description"] = json.dumps(values)
         small.config["crops"]["mask"] = False
         small.config["prepare"] = {"illumination": False}
         small.write_config()
@@ -362,10 +385,22 @@ class TestWeightsAndSeeds:
             ("crops", "mode", "grid", "crops.mode: cells in the checkpoint, grid here"),
             ("crops", "coverage", 0.5, "crops.coverage: 1.0 in the checkpoint, 0.5 here"),
             ("crops", "cells_per_well", 3, "crops.cells_per_well: None in the checkpoint, 3 here"),
-            ("train", "validation", {"by": "replicate"}, "'by': 'replicate'"),
+            (
+                "train",
+                "validation",
+                {"by": "replicate"},
+                "train.validation.by: None in the checkpoint, replicate here",
+            ),
+            ("train", "controls", True, "train.controls: False in the checkpoint, True here"),
+            (
+                "train",
+                "labels",
+                {"exclude": ["T2"]},
+                "train.labels: None in the checkpoint, {'include': None, 'exclude': ['T2']} here",
+            ),
         ],
     )
-    def test_training_goes_on_with_the_same_cells_only(self, small, section, key, value, said):
+    def test_training_is_resumed_with_the_same_cells_only(self, small, section, key, value, said):
         assert run(small, "train").code == 0
         path = small.root / "outputs/results/checkpoint/last.h5"
         before = path.read_bytes()
@@ -409,8 +444,8 @@ class TestWeightsAndSeeds:
         small.write_config()
         answer = run(small, "profile")
         assert answer.code == 1
-        assert "features are not finite; look at the image" in answer.text
-        assert "train again or take other weights (profile.checkpoint)" in answer.text
+        assert "features are not finite; look for values in the image" in answer.text
+        assert "train again or use other weights (profile.checkpoint)" in answer.text
 
     def test_mechanisms_are_never_seen(self, small):
         """The same weights, bit for bit, whatever the column says, and without it."""
@@ -441,7 +476,7 @@ class TestWeightsAndSeeds:
         assert (small.root / "ran").read_text() == "x"
         assert answer.text.count("executing the project's own plugin") == 1
 
-    def test_starting_anew(self, small):
+    def test_training_from_scratch(self, small):
         small.config["train"]["epochs"] = 2
         small.write_config()
         assert run(small, "train").code == 0
@@ -449,7 +484,7 @@ class TestWeightsAndSeeds:
         small.write_config()
         assert run(small, "train", "--epoch", "1", "--seed", "8").code == 0
         state = checkpoint.read(small.root / "outputs/results/checkpoint/last.h5")
-        assert (state.epoch, state.about["seed"]) == (1, 8)
+        assert (state.epoch, state.description.seed) == (1, 8)
 
 
 class TestProfiles:

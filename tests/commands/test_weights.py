@@ -243,7 +243,7 @@ class TestBeginning:
         assert f"training begins with {ours} (weights {digest[:12]})" in answer.text
         np.testing.assert_allclose(self.kernel(base), kernel, rtol=1e-6)
         state = checkpoint.read(base.root / "outputs/results/checkpoint/last.h5")
-        assert state.about["classes"] == ["DMSO", "T1", "T2"]
+        assert state.description.classes == ("DMSO", "T1", "T2")
         base.config["dataset"]["channels"] = ["ER", "DNA", "AGP"]
         shutil.rmtree(base.root / "outputs/results")
         answer = self.begin(base, str(ours))
@@ -285,7 +285,7 @@ class TestBeginning:
 def test_a_server_that_never_answers(tmp_path, monkeypatch):
     """The wait is limited; nothing half is left in the cache."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_PATIENCE", 0.2)
+    monkeypatch.setattr(pretrained, "_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/models/a.h5"
         start = time.monotonic()

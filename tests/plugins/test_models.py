@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import h5py
 import keras
 import keras2_file
 import numpy as np
@@ -18,7 +17,7 @@ from deepprofiler.errors import PluginError
 from deepprofiler.learning.extract import feature_function
 from deepprofiler.learning.keras_weights import load
 from deepprofiler.learning.network import Network
-from deepprofiler.project.well_file import read_provenance
+from deepprofiler.project.well_file import read_provenance, read_well
 from deepprofiler.registry import MODELS, discover
 
 discover(None)
@@ -228,15 +227,13 @@ def test_a_blank_channel_of_one_site(tmp_path: Any) -> None:
     try:
         answer = command(tmp_path, "profile")
         assert answer.code == 0, answer.text
-        with h5py.File(base.well_file()) as file:
-            before = file["features"][()]
+        before = read_well(base.well_file()).features
         path = base.image(channel="AGP")
         tifffile.imwrite(path, np.zeros((256, 256), np.uint16))
         base.well_file().unlink()
         answer = command(tmp_path, "profile")
         assert answer.code == 0, answer.text
-        with h5py.File(base.well_file()) as file:
-            after = file["features"][()]
+        after = read_well(base.well_file()).features
     finally:
         discover(None)
     names = read_provenance(base.well_file()).names
