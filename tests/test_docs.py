@@ -22,6 +22,7 @@ from deepprofiler import cli
 from deepprofiler.columns import CELL, SITE
 from deepprofiler.config import original
 from deepprofiler.config.schema import Config
+from deepprofiler.parameters import Decides
 from deepprofiler.profiling import Chain, Profiles, Standardize
 from deepprofiler.project.well_file import WellFeatures, WellProvenance, write_well
 from deepprofiler.registry import discover
@@ -69,21 +70,36 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["make_config", "make_original_keys"])
+@pytest.mark.parametrize("name", ["make_config", "make_original_keys", "make_source"])
 def test_made_pages_are_current(name):
     maker = script(name)
     assert maker.PAGE.read_text(encoding="utf-8") == maker.text(), f"run python docs/{name}.py"
 
 
-def test_config_page_is_current():
-    """Every key of the schema has a line, and every line says something."""
+def test_every_key_has_a_line():
+    """Every key of the schema has a line, and every line says what the key decides."""
     page = (DOCS / "config.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(.+?)` \| (.*) \| (.*) \| (.*) \|$", page, re.M)
-    assert all(values and default and about for _, values, default, about in rows)
+    rows = re.findall(r"^\| `(.+?)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", page, re.M)
+    assert all(all(cells) for cells in rows)
     keys = {key for key, *_ in rows}
     for key, value in _leaves(Config().model_dump()):
-        known = {key, key.removesuffix(".name"), key.rsplit(".params", 1)[0]}
-        assert keys & known, f"docs/config.md lacks {key} (default {value})"
+        shown = {key, key.removesuffix(".name"), key.rsplit(".params", 1)[0]}
+        assert keys & shown, f"docs/config.md lacks {key} (default {value})"
+    decided = {output for *_, outputs in rows for output in outputs.split(", ")}
+    assert decided <= {str(output) for output in Decides}
+
+
+def test_every_output_that_a_key_decides_is_explained():
+    assert set(script("make_config").DECIDES) == set(Decides)
+
+
+def test_every_source_file_has_a_line():
+    maker = script("make_source")
+    page = maker.text()
+    files = {path for room in ("deepprofiler", "plugins") for path in (ROOT / room).rglob("*.py")}
+    shown = {(DOCS / target).resolve() for target in re.findall(r"\]\((\.\./.+?)\)", page)}
+    assert shown == {path for path in files if path.name != "__init__.py"}
+    assert re.findall(r"^\| .* \|  \|$", page, re.M) == [], "a module without a docstring"
 
 
 def _leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -1,1 +1,1 @@
-"""."""
+"""The configuration: every key, the config file, and the original's JSON translated."""
