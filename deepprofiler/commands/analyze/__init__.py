@@ -38,7 +38,9 @@ def analyze(project: Project, *, steps: Iterable[str] | None = None) -> Outcome:
     Raises
     ------
     ConfigError
-        There is no such step, or a name in the configuration does not exist.
+        There is no such step, or a file or package that the configuration names does not exist.
+    PluginError
+        A normalizer, an evaluation or a parameter does not exist.
     DataError
         No well has cells, or the normalization cannot be fitted (its message says what it needs).
     """

@@ -99,7 +99,7 @@ class Normalization:
 
         Raises
         ------
-        ConfigError
+        PluginError
             A step or a parameter does not exist, or a value cannot be used.
         """
         return make_chain(
@@ -129,8 +129,8 @@ class Normalization:
         """Give the configured steps, or those that are chosen by default for these wells."""
         if self.steps is not None:
             return self.steps
-        lacking = self.batches_without_controls(wells)
-        return tuple(map(_named, ["standardize"] if lacking else ["standardize", "tvn"]))
+        names = ["standardize"] if self.batches_without_controls(wells) else ["standardize", "tvn"]
+        return tuple(Choice(name=name) for name in names)
 
     def fit(
         self,
@@ -151,7 +151,7 @@ class Normalization:
 
         Raises
         ------
-        ConfigError
+        PluginError
             A step or a parameter does not exist.
         DataError
             No well has enough cells, or a step cannot be fitted.
@@ -161,10 +161,6 @@ class Normalization:
             raise DataError(f"no well has analyze.min_cells = {self.min_cells} cells; lower it")
         chain = self.chain(self.steps_for(wells) if steps is None else steps)
         return chain.fit(usable, controls=self.controls(usable), cells=cells)
-
-
-def _named(name: str) -> Choice:
-    return Choice(name=name)
 
 
 def normalize_wells(
@@ -186,7 +182,7 @@ def normalize_wells(
 
     Raises
     ------
-    ConfigError
+    PluginError
         A step or a parameter does not exist.
     DataError
         No well has enough cells, or a step cannot be fitted.
