@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 from urllib.parse import unquote
 
@@ -22,10 +23,11 @@ from deepprofiler import cli
 from deepprofiler.columns import CELL, SITE
 from deepprofiler.config import original
 from deepprofiler.config.schema import Config
+from deepprofiler.evaluation import Screen
 from deepprofiler.parameters import Decides
 from deepprofiler.profiling import Chain, Profiles, Standardize
 from deepprofiler.project.well_file import WellFeatures, WellProvenance, write_well
-from deepprofiler.registry import discover
+from deepprofiler.registry import EVALUATIONS, KINDS, NORMALIZERS, SEGMENTERS, discover
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -34,8 +36,8 @@ PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("experiments/
 
 def blocks(path: Path, language: str) -> list[str]:
     """Fenced blocks of a page in one language; "" for those without."""
-    found = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", path.read_text(encoding="utf-8"), re.M)
-    return [text for name, text in found if name.strip() == language]
+    fenced = re.findall(r"^ *```(.*)\n((?:.*\n)*?) *```$", path.read_text(encoding="utf-8"), re.M)
+    return [dedent(text) for name, text in fenced if name.strip() == language]
 
 
 def commands(path: Path) -> Iterator[list[str]]:
@@ -177,29 +179,63 @@ def test_exit_codes(tmp_path):
     assert command(tmp_path / "none", "check").code == 2
 
 
+def save_plugins_of_the_page(folder: Path) -> None:
+    """Save the Python of docs/plugins.md where the page says."""
+    page = DOCS / "plugins.md"
+    sources = blocks(page, "python")
+    places = re.findall(r"`project/(plugins/\w+/\w+\.py)`", page.read_text())
+    assert [Path(place).parent.name for place in places] == [kind.folder for kind in KINDS]
+    for source, place in zip(sources, places, strict=True):
+        assert len(source.splitlines()) < 45
+        path = folder / place
+        path.parent.mkdir(parents=True)
+        path.write_text(source, encoding="utf-8")
+
+
 def test_plugins_of_the_page_train(tmp_path):
-    """Both plugins of docs/plugins.md, saved where it says, train and give features."""
+    """The model and the crop generator of docs/plugins.md train and give features."""
     project = BaseProject(tmp_path)
     for block in blocks(DOCS / "plugins.md", "yaml"):
-        if "small" in block or "wells" in block:
+        if "small" in block or "generator: wells" in block:
             for section, values in yaml.safe_load(block).items():
                 project.config[section] |= values
     project.write()
-    sources = blocks(DOCS / "plugins.md", "python")
-    places = re.findall(r"`project/(plugins/\w+/\w+\.py)`", (DOCS / "plugins.md").read_text())
-    assert len(sources) == len(places) == 2
-    for source, place in zip(sources, places, strict=True):
-        assert len(source.splitlines()) < 40
-        path = tmp_path / place
-        path.parent.mkdir(parents=True)
-        path.write_text(source, encoding="utf-8")
+    save_plugins_of_the_page(tmp_path)
     try:
         answer = command(tmp_path, "train")
         assert answer.code == 0, answer.text
         answer = command(tmp_path, "profile")
         assert answer.code == 0, answer.text
         with h5py.File(project.well_file()) as file:
-            assert file["features"].shape == (10, 72)
+            assert file["X"].shape == (10, 72)
+    finally:
+        discover(None)
+
+
+def test_other_plugins_of_the_page(tmp_path):
+    """The segmenter, the normalizer and the evaluation of docs/plugins.md."""
+    save_plugins_of_the_page(tmp_path)
+    kinds = (SEGMENTERS, NORMALIZERS, EVALUATIONS)
+    try:
+        assert len(discover(tmp_path / "plugins", kinds)) == 3
+        image = np.zeros((8, 8))
+        image[1:3, 1:3] = image[5:7, 4:8] = 900
+        labels = SEGMENTERS.build("threshold", image, params={"level": 800}, border="drop")
+        assert np.bincount(labels.ravel()).tolist() == [52, 4, 8]
+
+        values = np.array([[0.0, 1], [1, 20], [9, 1], [10, -20]])
+        table = pd.DataFrame({"Metadata_Treatment": ["a", "a", "b", "b"]})
+        wells = Profiles(table, values, ["f", "g"])
+        chain = Chain([NORMALIZERS.build("clip", params={"limit": 9.5})]).fit(wells)
+        clipped = np.clip(values, -9.5, 9.5)
+        np.testing.assert_array_equal(chain.transform(wells).features, clipped)
+        chain.save(tmp_path / "chain.npz")
+        again = Chain.load(tmp_path / "chain.npz").transform(wells).features
+        np.testing.assert_array_equal(again, clipped)
+
+        screen = Screen(wells.with_features(values[:, :1], ["f"]), {"treatment": table.columns[0]})
+        (measure,) = EVALUATIONS.build("separation").measures(screen)
+        assert measure.value == pytest.approx(81 / (1 / 2))
     finally:
         discover(None)
 
