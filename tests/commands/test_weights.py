@@ -193,7 +193,7 @@ def test_what_is_no_weight_file(base):
         path.write_bytes(content)
         answer = run(base, "profile")
         assert answer.code == 2
-        assert f"{FILE} is not a whole HDF5 file" in answer.text
+        assert f"{FILE} is not a readable HDF5 file" in answer.text
     path.unlink()
     answer = run(base, "profile")
     assert answer.code == 2
