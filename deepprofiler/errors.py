@@ -73,14 +73,14 @@ class PluginError(DeepProfilerError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Give ``; nearest is `…` `` where ``names`` holds one much like ``name``, else nothing."""
+    """Name the most similar of some names as ``; nearest is `…` ``; empty if none is similar."""
     matches = get_close_matches(name, list(names), n=1)
     return f"; nearest is `{matches[0]}`" if matches else ""
 
 
 @contextmanager
 def plugin_code(source: Any, consequence: str) -> Iterator[None]:
-    """Turn whatever a plugin's code raises into a PluginError with file and line.
+    """Turn any error of a plugin's code into a PluginError with file and line.
 
     Parameters
     ----------
@@ -124,6 +124,6 @@ def listing(names: Iterable[str], shown: int = 20) -> str:
     return ", ".join(listed[:shown]) + (", …" if len(listed) > shown else "")
 
 
-def counted(n: int, one: str, many: str) -> str:
-    """Say a number with its noun: ``1 batch``, ``2 batches``."""
-    return f"{n} {one if n == 1 else many}"
+def counted(n: int, singular: str, plural: str) -> str:
+    """Write a number with its noun: ``1 batch``, ``2 batches``."""
+    return f"{n} {singular if n == 1 else plural}"

@@ -25,7 +25,7 @@ PIPELINE = (
     "plugins",
     "commands",
     "report/test_report_page.py",
-    "imaging/test_resample.py",
+    "imaging/test_crop_resampled.py",
     "test_cases_profiling.py",
     "test_registry.py",
     "test_end_to_end.py",

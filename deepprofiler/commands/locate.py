@@ -1,4 +1,4 @@
-"""Find the nuclei of every site by Otsu's threshold in the DNA channel."""
+"""Find the nuclei of every site in the DNA channel, with the segmenter of the config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepprofiler.commands.prepare import is_needed as preparing_is_needed
 from deepprofiler.errors import ConfigError, DataError, counted
 from deepprofiler.imaging.imaging_settings import Locate
 from deepprofiler.imaging.read import read_labels, write_labels
-from deepprofiler.imaging.segment import centers
+from deepprofiler.imaging.segment import centers, segment
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
@@ -64,10 +64,10 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
     if sites:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
-    segment = _Segment(
+    locate_site = _LocateSite(
         SiteReader(project), channel, project.config.locate, replace(project), labels
     )
-    results = ordered_map(segment, sites, workers=min(project.workers, max(len(sites), 1)))
+    results = ordered_map(locate_site, sites, workers=min(project.workers, max(len(sites), 1)))
     counts = []
     label_images = 0
     for site, result in zip(sites, track(results, len(sites), "locate: sites"), strict=True):
@@ -136,8 +136,8 @@ class _Written:
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """Segments one site, in a worker process."""
+class _LocateSite:
+    """Segments one site and writes its files, in a worker process."""
 
     reader: SiteReader
     channel: int
@@ -167,15 +167,14 @@ class _Segment:
         """Label image (H, W) of a site's nuclei."""
         _load_segmenters(self.project.plugins_folder)
         settings = self.settings
-        labels: np.ndarray = SEGMENTERS.build(
-            settings.segmenter.name,
+        return segment(
             self.reader.image(site, self.channel)[:, :, 0],
-            params=settings.segmenter.params,
+            settings.segmenter.name,
+            settings.segmenter.params,
             min_diameter=settings.min_diameter,
             max_diameter=settings.max_diameter,
             border=settings.border,
         )
-        return labels
 
 
 @cache

@@ -109,7 +109,8 @@ def overlaps(centers: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarr
     corners = _corners(centers, size)
     height, width = shape
     # Comparisons with NaN are false.
-    return np.all((corners > -size) & (corners < (width, height)), axis=1)
+    inside: np.ndarray = np.all((corners > -size) & (corners < (width, height)), axis=1)
+    return inside
 
 
 def cut(image: np.ndarray, centers: np.ndarray, size: int) -> np.ndarray:
@@ -292,7 +293,8 @@ def _sample_positions(centers: np.ndarray, length: int, size: int, steps: np.nda
     first = (centers - size / 2).astype(np.float32) / np.float32(length)
     last = (centers + size / 2).astype(np.float32) / np.float32(length)
     step = (last - first) * np.float32(length - 1) / np.float32(size - 1)
-    return first[:, None] * np.float32(length - 1) + steps * step[:, None]
+    positions: np.ndarray = first[:, None] * np.float32(length - 1) + steps * step[:, None]
+    return positions
 
 
 def _sample_bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -307,10 +309,12 @@ def _sample_bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndar
 
     def interpolated(rows: np.ndarray) -> np.ndarray:
         before, after = window[np.ix_(rows, left)], window[np.ix_(rows, right)]
-        return before + (after - before) * across
+        between: np.ndarray = before + (after - before) * across
+        return between
 
     above = interpolated(top)
-    return above + (interpolated(bottom) - above) * down
+    samples: np.ndarray = above + (interpolated(bottom) - above) * down
+    return samples
 
 
 def _sample_nearest(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

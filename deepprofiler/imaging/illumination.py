@@ -233,7 +233,8 @@ def correction_function(
     floor = np.percentile(smooth, _ROBUST_MINIMUM)
     if floor <= smooth.max() / _LARGEST_RATIO:
         return None
-    return np.maximum(smooth, floor) / floor
+    function: np.ndarray = np.maximum(smooth, floor) / floor
+    return function
 
 
 def _resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -241,7 +242,10 @@ def _resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     from skimage.transform import resize
 
     shrinks = shape[0] < image.shape[0] or shape[1] < image.shape[1]
-    return resize(image, shape, mode="reflect", anti_aliasing=shrinks, preserve_range=True)
+    resized: np.ndarray = resize(
+        image, shape, mode="reflect", anti_aliasing=shrinks, preserve_range=True
+    )
+    return resized
 
 
 # -- correcting --------------------------------------------------------------------------------
@@ -272,7 +276,8 @@ def correct(image: np.ndarray, function: np.ndarray) -> np.ndarray:
             f"an image of shape {image.shape} cannot be corrected by a function of shape "
             f"{function.shape}; run `prepare` again"
         )
-    return np.divide(image, function, dtype=np.float32, casting="unsafe")
+    corrected: np.ndarray = np.divide(image, function, dtype=np.float32, casting="unsafe")
+    return corrected
 
 
 def require_usable(function: np.ndarray) -> None:

@@ -19,10 +19,13 @@ class Prepare(Parameters):
 
     illumination: bool = setting(True, *_IMAGES, text="correct the images in every later stage")
     down_scale: PositiveInt = setting(
-        4, Decides.ILLUMINATION, text="how much smaller images are averaged", unit="factor"
+        4, Decides.ILLUMINATION, text="by how much the mean image is reduced", unit="factor"
     )
     median_size: PositiveInt = setting(
-        24, Decides.ILLUMINATION, text="side of the median filter", unit="down-scaled pixels"
+        24,
+        Decides.ILLUMINATION,
+        text="diameter of the median filter's disk",
+        unit="down-scaled pixels",
     )
     percentiles: tuple[Percent, Percent] = setting(
         (0.01, 99.99),
@@ -48,7 +51,7 @@ class Locate(Parameters):
     """Segmentation of nuclei."""
 
     segmenter: Choice = setting(
-        Choice(name="otsu"), Decides.LOCATIONS, text="how nuclei are found; a name of a segmenter"
+        Choice(name="otsu"), Decides.LOCATIONS, text="the segmenter that finds nuclei"
     )
     channel: str | None = setting(
         None,

@@ -149,7 +149,8 @@ def _ordered_keys(values: np.ndarray) -> np.ndarray:
     """Map values to uint32 in the order of their float32 forms."""
     # Adding 0 turns -0.0 into 0.0.
     bits = (values.astype(np.float32) + np.float32(0)).view(np.uint32)
-    return np.where(bits & _SIGN_BIT, ~bits, bits | _SIGN_BIT)
+    keys: np.ndarray = np.where(bits & _SIGN_BIT, ~bits, bits | _SIGN_BIT)
+    return keys
 
 
 def _values_of_bins(bins: np.ndarray) -> np.ndarray:
@@ -157,4 +158,5 @@ def _values_of_bins(bins: np.ndarray) -> np.ndarray:
     keys = bins.astype(np.uint32) << np.uint32(_DROPPED_BITS)
     negative = (keys & _SIGN_BIT) == 0
     bits = np.where(negative, ~(keys | np.uint32(2**_DROPPED_BITS - 1)), keys & ~_SIGN_BIT)
-    return bits.view(np.float32).astype(np.float64)
+    values: np.ndarray = bits.view(np.float32).astype(np.float64)
+    return values

@@ -1,4 +1,8 @@
-"""Classical features of segmented objects, as CellProfiler measures them, by cp-measure."""
+"""Classical features of segmented objects, as CellProfiler measures them, by cp-measure.
+
+Shape, intensity, texture, radial distribution and colocalization, under the names that
+CellProfiler writes, so that profiles of networks can be compared with them.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ import numpy as np
 
 from deepprofiler.errors import ConfigError, DataError
 
-#: What a config calls these features.
+#: Name of these features in a config.
 CP_MEASURE = "cp-measure"
 # Left out: granularity and Costes' colocalization, which take longer than all others together.
 _LEFT_OUT = {"granularity": False, "correlation_costes": False}
 _OF_TWO_CHANNELS = ("correlation_pearson", "correlation_manders_fold", "correlation_rwc")
-# Where an object lies in the field is no feature of it.
-_PLACE = re.compile(r"Location_|Center_[XY]|BoundingBox(Minimum|Maximum)_")
-_MODULES = ("Intensity_", "RadialDistribution_", "Correlation_")
+# Where an object lies in the field is not a feature of it.
+_POSITION = re.compile(r"Location_|Center_[XY]|BoundingBox(Minimum|Maximum)_")
+# Modules of CellProfiler that cp-measure names and that measure one channel.
+_MODULES_OF_ONE = ("Intensity_", "RadialDistribution_")
+# Scale, angle and number of grey levels, or ring and number of rings, at the end of a name.
 _NUMBERS = re.compile(r"(?:_\d+(?:of\d+)?)*$")
 
 
@@ -79,23 +85,27 @@ def measure_objects(
             f"the image holds values from {image.min():g} to {image.max():g}; classical features "
             f"need 0 to {full_scale:g}"
         )
-    # Names of our own, since a channel's name may hold the mark that joins it to a measurement.
-    places = [f"channel{place}" for place in range(len(channels))]
-    several = dict.fromkeys(_OF_TWO_CHANNELS, len(channels) > 1)
-    config = make_featurizer_config(places, **_LEFT_OUT, **several)
+    # cp-measure joins a channel's name to a measurement by a mark that the name itself may hold.
+    keys_of_channels = [f"channel{position}" for position in range(len(channels))]
+    of_two_channels = dict.fromkeys(_OF_TWO_CHANNELS, len(channels) > 1)
+    config = make_featurizer_config(keys_of_channels, **_LEFT_OUT, **of_two_channels)
     with np.errstate(invalid="ignore", divide="ignore"):
         values, keys, _ = featurize(scaled[None], labels[None, None], config)
-    kept = [column for column, key in enumerate(keys) if not _PLACE.match(key)]
-    spoken = dict(zip(places, channels, strict=True))
-    return values[:, kept].astype(np.float64), [_name(keys[column], spoken) for column in kept]
+    kept = [column for column, key in enumerate(keys) if not _POSITION.match(key)]
+    names = dict(zip(keys_of_channels, channels, strict=True))
+    return values[:, kept].astype(np.float64), [_name(keys[column], names) for column in kept]
 
 
 def _name(key: str, channels: dict[str, str]) -> str:
-    """Name a measurement as CellProfiler does: object, module, measure, channels, numbers."""
-    measure, *places = key.split("__")
-    if not measure.startswith(_MODULES) or (measure.startswith("Correlation_") and len(places) < 2):
-        measure = f"{'Texture' if places else 'AreaShape'}_{measure}"
+    """Name a measurement as CellProfiler does: object, module, measure, channels, numbers.
+
+    ``Correlation_`` of one channel is a measure of texture.
+    """
+    measure, *measured = key.split("__")
+    is_colocalization = measure.startswith("Correlation_") and len(measured) == 2
+    if not (is_colocalization or measure.startswith(_MODULES_OF_ONE)):
+        measure = f"{'Texture' if measured else 'AreaShape'}_{measure}"
     numbers = _NUMBERS.search(measure)
     start = numbers.start() if numbers else len(measure)
-    named = "".join(f"_{channels[place]}" for place in places)
-    return f"Nuclei_{measure[:start]}{named}{measure[start:]}"
+    suffix = "".join(f"_{channels[channel]}" for channel in measured)
+    return f"Nuclei_{measure[:start]}{suffix}{measure[start:]}"

@@ -11,13 +11,13 @@ from deepprofiler.imaging.crop import cut_resampled
 
 def boxes(centers: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
     """Boxes as the original makes them: subtracted, rounded to float32, then divided."""
-    found = np.zeros((len(centers), 4), np.float32)
+    corners = np.zeros((len(centers), 4), np.float32)
     x, y = centers.T
-    found[:, 0], found[:, 1] = y - size / 2, x - size / 2
-    found[:, 2], found[:, 3] = y + size / 2, x + size / 2
-    found[:, [0, 2]] /= shape[0]
-    found[:, [1, 3]] /= shape[1]
-    return found
+    corners[:, 0], corners[:, 1] = y - size / 2, x - size / 2
+    corners[:, 2], corners[:, 3] = y + size / 2, x + size / 2
+    corners[:, [0, 2]] /= shape[0]
+    corners[:, [1, 3]] /= shape[1]
+    return corners
 
 
 @pytest.mark.parametrize("size", [2, 31, 64])

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.object_features import measure_objects
-from deepprofiler.imaging.segment import centers, segment_nuclei
+from deepprofiler.imaging.segment import centers, otsu
 
 # CellProfiler's names of the channels, and the files' numbers.
 CHANNELS = {"DNA": 5, "ER": 4, "RNA": 3, "AGP": 2, "Mito": 1}
@@ -31,7 +31,7 @@ def site(shared_data: Path) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
     folder = shared_data / "jump_site"
     files = [folder / f"r01c01f01p01-ch{number}sk1fk1fl1.tiff" for number in CHANNELS.values()]
     image = np.stack([tifffile.imread(file) for file in files], axis=-1)
-    labels = segment_nuclei(image[:, :, 0], border="keep")
+    labels = otsu(image[:, :, 0], border="keep")
     values, names = measure_objects(image, labels, list(CHANNELS), full_scale=65535)
     theirs = pd.read_csv(folder / "Nuclei.csv.gz")
     return labels, pd.DataFrame(values, columns=names), theirs
@@ -52,8 +52,8 @@ def test_ranks_are_those_of_cellprofiler(site) -> None:
     assert len(set(nearest[matched])) == matched.sum()
 
     def rank_correlation(name: str) -> float:
-        found = ours[f"Nuclei_{name}"].to_numpy()[nearest[matched]]
-        return spearmanr(found, theirs.loc[matched, name]).statistic
+        values = ours[f"Nuclei_{name}"].to_numpy()[nearest[matched]]
+        return spearmanr(values, theirs.loc[matched, name]).statistic
 
     assert rank_correlation("AreaShape_Eccentricity") >= 0.9
     assert rank_correlation("AreaShape_Area") >= 0.7
@@ -63,12 +63,14 @@ def test_ranks_are_those_of_cellprofiler(site) -> None:
 
 def test_names_are_those_of_cellprofiler(site) -> None:
     _, ours, theirs = site
-    known = [name.removeprefix("Nuclei_") in theirs.columns for name in ours]
+    in_theirs = [name.removeprefix("Nuclei_") in theirs.columns for name in ours]
     # What JUMP's pipeline did not ask for (moments, another grey level count of textures …) is
     # named in the same way, but is not there to compare with.
     for module, least in (("Intensity", 70), ("Texture", 200), ("RadialDistribution", 60)):
-        found = [k for k, n in zip(known, ours, strict=True) if n.startswith(f"Nuclei_{module}_")]
-        assert sum(found) >= least, (module, sum(found), len(found))
+        shared = [
+            s for s, n in zip(in_theirs, ours, strict=True) if n.startswith(f"Nuclei_{module}_")
+        ]
+        assert sum(shared) >= least, (module, sum(shared), len(shared))
     assert not [name for name in ours if "Center_X" in name or "Location" in name]
 
 
@@ -80,13 +82,13 @@ def test_shape_and_intensity_of_a_disk_and_a_square() -> None:
     image = np.full((120, 120, 1), 51, np.uint8)
     image[labels == 3] = 204
     values, names = measure_objects(image, labels, ["a__b/µm"], full_scale=255)
-    found = pd.DataFrame(values, columns=names)
-    assert found["Nuclei_AreaShape_Area"].tolist() == [(labels == 1).sum(), 1600]
-    assert found["Nuclei_AreaShape_Eccentricity"].max() < 0.01
-    np.testing.assert_allclose(found["Nuclei_Intensity_MeanIntensity_a__b/µm"], [0.2, 0.8])
+    table = pd.DataFrame(values, columns=names)
+    assert table["Nuclei_AreaShape_Area"].tolist() == [(labels == 1).sum(), 1600]
+    assert table["Nuclei_AreaShape_Eccentricity"].max() < 0.01
+    np.testing.assert_allclose(table["Nuclei_Intensity_MeanIntensity_a__b/µm"], [0.2, 0.8])
     for row, label in enumerate([1, 3]):
         widest = pdist(np.argwhere(labels == label)).max()
-        assert found["Nuclei_AreaShape_MaxFeretDiameter"][row] == pytest.approx(widest, rel=0.01)
+        assert table["Nuclei_AreaShape_MaxFeretDiameter"][row] == pytest.approx(widest, rel=0.01)
 
 
 def test_what_cannot_be_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ def test_channels_and_sizes():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 4000, (100, 130, 2)).astype(np.uint16)
     image[:, :, 1] = 7
-    found = quality(image)
-    assert found.intensity == pytest.approx([image[:, :, 0].mean(), 7])
-    assert found.focus[0] == pytest.approx(0, abs=0.15)
-    assert np.isnan(found.focus[1])
+    measured = quality(image)
+    assert measured.intensity == pytest.approx([image[:, :, 0].mean(), 7])
+    assert measured.focus[0] == pytest.approx(0, abs=0.15)
+    assert np.isnan(measured.focus[1])
     assert np.isnan(focus(image[:10])).all()

@@ -106,16 +106,16 @@ def test_page_count_must_be_the_channel_count(tmp_path, pages, wanted):
 
 
 @pytest.mark.parametrize(
-    ("axes", "count", "told"), [("ZYX", 5, "z-stack of 5"), ("TYX", 4, "time series of 4")]
+    ("axes", "count", "stack"), [("ZYX", 5, "z-stack of 5"), ("TYX", 4, "time series of 4")]
 )
 @pytest.mark.parametrize("flavour", ["imagej", "ome"])
-def test_other_stacks_are_refused(tmp_path, axes, count, told, flavour):
+def test_other_stacks_are_refused(tmp_path, axes, count, stack, flavour):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(
         path, planes(count), metadata={"axes": axes}, photometric="minisblack", **{flavour: True}
     )
     for look in (inspect, lambda path: read_site(stack_files(path, count))):
-        with pytest.raises(ImageError, match=told) as error:
+        with pytest.raises(ImageError, match=stack) as error:
             look(path)
         assert (error.value.path, error.value.problem) == (path, "stack")
 
