@@ -74,10 +74,10 @@ def test_a_table_of_cellprofiler_is_one_more_baseline(tmp_path: Path) -> None:
     assert "left out 1 feature(s) that are undefined in some well: Nuclei_Broken" in text
     left_out = pd.read_csv(project.profiles_path("classical-features-left-out.csv"))
     assert left_out.values.tolist() == [["Nuclei_Broken", "undefined in 2 of 11 profiles"]]
-    found = scores(project)
-    assert "the learned profile" in found.index
+    table = scores(project)
+    assert "the learned profile" in table.index
     # Controls are not asked: four wells of each of two treatments.
-    assert found.loc["classical features", ["value", "n"]].tolist() == [1.0, 8]
+    assert table.loc["classical features", ["value", "n"]].tolist() == [1.0, 8]
 
 
 def test_the_same_features_score_the_same(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_the_same_features_score_the_same(tmp_path: Path) -> None:
     base.write_config()
     project = Project(tmp_path, cores=1)
     analyze(project)
-    found = scores(project).drop(columns="metric")
+    table = scores(project).drop(columns="metric")
     pd.testing.assert_series_equal(
-        found.loc["classical features"], found.loc["the learned profile"], check_names=False
+        table.loc["classical features"], table.loc["the learned profile"], check_names=False
     )
 
 
@@ -105,15 +105,15 @@ def test_cp_measure_averages_the_nuclei_of_each_well(tmp_path: Path) -> None:
     outcome = analyze(project)
     assert outcome.left_out["sites from the classical features"] == 1
     assert "P2,B03,2,analyze" in project.failed_path("analyze").read_text()
-    found = Profiles.read(project.profiles_path("classical.parquet"))
-    assert len(found) == 12
-    area = found.names.index("Nuclei_AreaShape_Area")
+    wells = Profiles.read(project.profiles_path("classical.parquet"))
+    assert len(wells) == 12
+    area = wells.names.index("Nuclei_AreaShape_Area")
     for row in range(3):
-        well, sites = found.values("Metadata_Well")[row], project.index.wells()[row].sites
-        assert (found.values("Metadata_Plate")[row], well) == (sites[0].plate, sites[0].well)
+        well, sites = wells.values("Metadata_Well")[row], project.index.wells()[row].sites
+        assert (wells.values("Metadata_Plate")[row], well) == (sites[0].plate, sites[0].well)
         regions = [r for site in sites for r in regionprops(read_labels(project.labels_path(site)))]
-        assert found.values("Metadata_Cell_Count")[row] == len(regions) > 0
-        assert found.features[row, area] == pytest.approx(np.mean([r.area for r in regions]))
+        assert wells.values("Metadata_Cell_Count")[row] == len(regions) > 0
+        assert wells.features[row, area] == pytest.approx(np.mean([r.area for r in regions]))
     assert np.isfinite(scores(project).loc["classical features", "value"])
     analyze(project, steps=["report"])
     page = project.report_path.read_text()
@@ -143,7 +143,9 @@ def test_cp_measure_averages_the_nuclei_of_each_well(tmp_path: Path) -> None:
     assert [(file.parent.name, file.stem) for file in changed] == [("P1", "A02")]
 
 
-def test_what_cannot_be_used_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_cannot_be_used_stops_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = profiled(tmp_path, "nothing.csv")
     with pytest.raises(ConfigError, match=r"analyze\.classical names nothing\.csv"):
         analyze(Project(tmp_path, cores=1))

@@ -1,4 +1,4 @@
-"""`analyze --steps`: parts alone, what they keep for one another, and when that is made anew."""
+"""`analyze --steps`: each step alone, what it reads and writes, and when it is done again."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_each_step_writes_its_own(made: MadeFeatures) -> None:
     assert not made.project.report_folder.exists()
 
 
-def test_steps_one_by_one_give_what_all_at_once_give(made: MadeFeatures) -> None:
+def test_single_steps_give_the_same_as_all_at_once(made: MadeFeatures) -> None:
     assert command(made.root, "analyze").code == 0
     at_once = contents(made)
     assert set(at_once) == {name for name in AGGREGATE | NORMALIZE | EVALUATE if ".npz" not in name}
@@ -90,7 +90,7 @@ def test_steps_one_by_one_give_what_all_at_once_give(made: MadeFeatures) -> None
     assert contents(made) == at_once
 
 
-def test_what_is_missing_is_made_first(made: MadeFeatures) -> None:
+def test_missing_results_are_made_first(made: MadeFeatures) -> None:
     text = steps(made, "evaluate")
     assert "wells are not aggregated yet: aggregating first" in text
     assert "wells are not normalized yet: normalizing first" in text
@@ -232,7 +232,7 @@ def test_steps_that_do_not_exist_are_refused(made: MadeFeatures) -> None:
     assert not made.project.profiles_folder.exists()
 
 
-def test_all_that_was_gathered_is_kept(made: MadeFeatures) -> None:
+def test_averages_on_disk_are_those_that_were_computed(made: MadeFeatures) -> None:
     project = made.project
     first = average_wells(project)
     outcome = Outcome("analyze")
@@ -252,11 +252,11 @@ def test_all_that_was_gathered_is_kept(made: MadeFeatures) -> None:
     for layer, moments in first.controls.items():
         assert again.controls[layer].names == moments.names
         assert list(again.controls[layer]) == list(moments)
-        for key, found in moments.items():
+        for key, group in moments.items():
             kept = again.controls[layer][key]
-            assert kept.n == found.n
-            np.testing.assert_array_equal(kept.mean, found.mean)
-            np.testing.assert_allclose(kept.scatter, found.scatter, rtol=1e-12)
+            assert kept.n == group.n
+            np.testing.assert_array_equal(kept.mean, group.mean)
+            np.testing.assert_allclose(kept.scatter, group.scatter, rtol=1e-12)
 
 
 def test_a_screen_of_many_wells_gives_no_more_cells(
@@ -276,11 +276,11 @@ def test_a_control_well_without_enough_finite_cells_is_in_no_moments(made: MadeF
     well = read_well(path)
     well.features[2:, 0] = np.nan
     write_well(path, well)
-    gathered = average_wells(made.project)
-    assert gathered.not_finite == len(well.features) - 2
-    assert gathered.wells.values(FLAG).sum() == 1
-    for moments in gathered.controls.values():
-        groups = {dict(key)["Metadata_Plate"]: found.n for key, found in moments.items()}
+    aggregated = average_wells(made.project)
+    assert aggregated.not_finite == len(well.features) - 2
+    assert aggregated.wells.values(FLAG).sum() == 1
+    for moments in aggregated.controls.values():
+        groups = {dict(key)["Metadata_Plate"]: group.n for key, group in moments.items()}
         assert groups == {"P1": 3 * len(well.features), "P2": 4 * len(well.features)}
 
 
@@ -296,11 +296,11 @@ def test_the_report_alone(made: MadeFeatures, monkeypatch: pytest.MonkeyPatch) -
     assert "the report needs scores: evaluating first" in text
     assert "normalizing" not in text
     assert f"next: open {made.project.report_path}" in text
-    ((_, gathered, done, *_),) = drawn
-    assert gathered.wells.names == [f"conv4a_{i}" for i in range(5)]
-    np.testing.assert_array_equal(done.wells.features, before.features)
+    ((_, aggregated, normalized, *_),) = drawn
+    assert aggregated.wells.names == [f"conv4a_{i}" for i in range(5)]
+    np.testing.assert_array_equal(normalized.wells.features, before.features)
     # Read from its file, the normalization does what it did.
-    again = done.chain.transform(gathered.wells).features
+    again = normalized.chain.transform(aggregated.wells).features
     np.testing.assert_array_equal(again, before.features)
 
 
@@ -341,7 +341,7 @@ def test_features_of_other_crops_are_refused(made: MadeFeatures) -> None:
         analyze(made.project)
 
 
-def test_sites_that_left_the_index_take_no_part(made: MadeFeatures) -> None:
+def test_sites_that_are_not_in_the_index_are_left_out(made: MadeFeatures) -> None:
     steps(made, "aggregate")
     gone = [
         row
@@ -363,7 +363,7 @@ def test_sites_that_left_the_index_take_no_part(made: MadeFeatures) -> None:
     assert set(one["Metadata_Site"]) == {"1"}
 
 
-def test_wells_without_a_treatment_are_no_treatment(made: MadeFeatures) -> None:
+def test_wells_without_a_treatment_are_in_no_treatment_profile(made: MadeFeatures) -> None:
     """Counted, and neither a profile nor anybody's neighbour."""
     rows = [
         row | {"Metadata_Treatment": "", "Metadata_Compound": "", "Metadata_Mechanism": ""}
@@ -402,7 +402,7 @@ def test_controls_alone_make_a_report(made: MadeFeatures) -> None:
     assert made.project.report_path.exists()
 
 
-def test_what_an_earlier_analysis_left_is_removed(made: MadeFeatures) -> None:
+def test_results_that_no_longer_apply_are_removed(made: MadeFeatures) -> None:
     made.write_config(report=True)
     analyze(made.project)
     profiles, report = made.project.profiles_folder, made.project.report_folder
@@ -419,7 +419,7 @@ def test_what_an_earlier_analysis_left_is_removed(made: MadeFeatures) -> None:
     assert (report / "map-wells.png").exists()
 
 
-def test_one_feature_that_rules_is_told(
+def test_a_dominant_feature_is_a_warning(
     made: MadeFeatures, caplog: pytest.LogCaptureFixture
 ) -> None:
     made.write_config(normalize=[], evaluate=["nsc"])
@@ -456,7 +456,7 @@ def test_one_feature_that_rules_is_told(
         ({"evaluate": [{"name": "precision-recall", "params": {"k": "x"}}]}, "k: .*found 'x'"),
     ],
 )
-def test_wrong_values_are_refused_before_anything_is_done(
+def test_wrong_values_are_refused_before_anything_is_computed(
     made: MadeFeatures, settings: dict[str, object], message: str
 ) -> None:
     made.write_config(**settings)
