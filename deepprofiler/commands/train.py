@@ -28,10 +28,11 @@ from deepprofiler.progress import Steps as Progress
 from deepprofiler.project import Project
 from deepprofiler.project.freshness import stored_provenance
 from deepprofiler.project.networks import (
-    begin_with,
+    InitialWeights,
     build_network,
     description,
     find_plugins,
+    load_initial_weights,
     write_config,
 )
 from deepprofiler.project.outcome import LOG, Outcome
@@ -100,8 +101,8 @@ def train(project: Project, *, epoch: int | None = None, seed: int | None = None
         if stored is not None:
             checkpoint.require(last, stored.description, Description(classes=tuple(cells.classes)))
             LOG.info("resuming after epoch %d of %s", stored.epoch, last)
-        elif loaded := begin_with(project, network):
-            outcome.notes.append(loaded)
+        elif initial := load_initial_weights(project, network):
+            outcome.notes.append(_describe_initial_weights(initial))
     if chief:
         write_config(project, seed)
     data = TrainingData(
@@ -177,6 +178,12 @@ def describe_epoch(metrics: EpochMetrics, epochs: int) -> str:
     parts.append(f"{metrics.flat_crops} crops with a flat channel")
     parts.append(f"{metrics.cells_per_second:.0f} cells/s, {metrics.waiting:.0%} waiting for data")
     return f"epoch {metrics.epoch} of {epochs}: {'; '.join(parts)}"
+
+
+def _describe_initial_weights(weights: InitialWeights) -> str:
+    layers = "" if weights.layers is None else f"{counted(weights.layers, 'layer', 'layers')} of "
+    text = f"training begins with {layers}{weights.name} (weights {weights.digest[:12]})"
+    return f"{text}; not loaded: {', '.join(weights.not_loaded)}" if weights.not_loaded else text
 
 
 def _describe_history(history: History, classes: int) -> list[str]:

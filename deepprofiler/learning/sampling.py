@@ -1,4 +1,4 @@
-"""Which cells to learn from next: NumPy only, and every draw is decided by its generator."""
+"""Sampling: which cells are drawn for a batch. NumPy only; all randomness is the generator's."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Where a cell is, from what most cells share to what fewest do.
+# Where a cell comes from, from the coarsest to the finest level.
 _LEVELS = ("batch", "replicate", "plate", "well")
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """The places of one class's cells.
+class ClassWells:
+    """The wells that the cells of one class come from.
 
     Attributes
     ----------
     codes : (G, 4) int64 array
-        Batch, replicate, plate and well of each place, each numbered from 0 within the class.
+        Batch, replicate, plate and well of each well, each numbered from 0 within the class.
     members : tuple of int64 arrays
-        Positions of the cells of each place.
+        Positions of the cells of each well.
     replicates : dict
-        For each batch the replicates that it has.
+        For each batch the replicates in it.
     """
 
     codes: np.ndarray
@@ -34,12 +34,12 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What sampling must know of N cells, as integer codes.
+    """N cells with their class, batch, replicate, plate and well, as integer codes.
 
     Attributes
     ----------
     row : (N,) int64 array
-        Where each cell's crop is: the row that ``gather`` takes.
+        The row of each cell's crop, which ``gather`` takes.
     label : (N,) int64 array
         Class, 0 … K − 1.
     batch, replicate, plate, well : (N,) int64 arrays
@@ -71,7 +71,7 @@ class Cells:
         batch: ArrayLike | None = None,
         replicate: ArrayLike | None = None,
     ) -> Cells:
-        """Make codes of names.
+        """Encode names.
 
         Parameters
         ----------
@@ -111,14 +111,14 @@ class Cells:
         return len(self.row)
 
     def digest(self) -> str:
-        """SHA-256 of which cells these are and of their classes, as hexadecimal text."""
+        """SHA-256 of rows, classes and wells, as hexadecimal text."""
         result = hashlib.sha256(np.stack([self.row, self.label, self.well]).tobytes())
         result.update("\0".join(self.places.reshape(-1).tolist()).encode())
         return result.hexdigest()
 
     @cached_property
     def by_label(self) -> tuple[np.ndarray, ...]:
-        """For each class the positions of its cells, ascending."""
+        """Positions of the cells of each class, ascending."""
         return tuple(np.split(self.order, np.cumsum(self.counts)[:-1]))
 
     @cached_property
@@ -133,31 +133,31 @@ class Cells:
 
     @cached_property
     def by_replicate(self) -> tuple[np.ndarray, np.ndarray]:
-        """All positions by class, batch and replicate, and each one's number of these three.
+        """All positions sorted by class, batch and replicate, and their sort key, both (N,).
 
-        The number is ``(label * batches + batch) * replicates + replicate``, ascending.
+        The key is ``(label * batches + batch) * replicates + replicate``.
         """
         batches, replicates = int(self.batch.max()) + 1, int(self.replicate.max()) + 1
-        number = (self.label * batches + self.batch) * replicates + self.replicate
-        order = np.argsort(number, kind="stable")
-        return order, number[order]
+        key = (self.label * batches + self.batch) * replicates + self.replicate
+        order = np.argsort(key, kind="stable")
+        return order, key[order]
 
     @cached_property
-    def by_place(self) -> tuple[Places, ...]:
-        """For each class where its cells are."""
-        return tuple(self._places(positions) for positions in self.by_label)
+    def class_wells(self) -> tuple[ClassWells, ...]:
+        """The wells of each class."""
+        return tuple(self._wells_of(positions) for positions in self.by_label)
 
-    def _places(self, positions: np.ndarray) -> Places:
+    def _wells_of(self, positions: np.ndarray) -> ClassWells:
         table = np.stack([getattr(self, level)[positions] for level in _LEVELS], axis=1)
-        places, place = np.unique(table, axis=0, return_inverse=True)
-        place = place.reshape(-1)
-        ends = np.cumsum(np.bincount(place, minlength=len(places)))[:-1]
-        members = np.split(positions[np.argsort(place, kind="stable")], ends)
-        codes = np.stack([_codes(column) for column in places.T], axis=1)
+        wells, well = np.unique(table, axis=0, return_inverse=True)
+        well = well.reshape(-1)
+        ends = np.cumsum(np.bincount(well, minlength=len(wells)))[:-1]
+        members = np.split(positions[np.argsort(well, kind="stable")], ends)
+        codes = np.stack([_codes(column) for column in wells.T], axis=1)
         replicates: dict[int, list[int]] = {}
         for batch, replicate in np.unique(codes[:, :2], axis=0).tolist():
             replicates.setdefault(batch, []).append(replicate)
-        return Places(codes, tuple(members), replicates)
+        return ClassWells(codes, tuple(members), replicates)
 
 
 def balanced(cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -180,20 +180,20 @@ def balanced(cells: Cells, size: int, rng: np.random.Generator) -> np.ndarray:
     label = rng.integers(cells.classes, size=size)
     within = rng.integers(cells.counts[label])
     starts = np.cumsum(cells.counts) - cells.counts
-    return cells.order[starts[label] + within]
+    positions: np.ndarray = cells.order[starts[label] + within]
+    return positions
 
 
 def _codes(names: np.ndarray) -> np.ndarray:
-    """Replace names by their place in sorted order."""
+    """Number names in sorted order."""
     return np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def sequence(cells: Cells, label: int, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw cells of one class that repeat as few batches as possible, in random order.
+    """Draw cells of one class from different batches where possible, in random order.
 
-    Then, of the choices that are left, as few replicates as possible (both by a maximum
-    matching, so that no repeat that can be avoided is made), then plates, wells and cells, one
-    after the other.
+    As few batches as possible are repeated, then as few replicates (both by a maximum matching,
+    which makes no repeat that can be avoided), then plates, wells and cells.
 
     Parameters
     ----------
@@ -211,20 +211,20 @@ def sequence(cells: Cells, label: int, length: int, rng: np.random.Generator) ->
     (T,) int64 array
         Positions in ``cells``; a cell is repeated only where the class has fewer than T.
     """
-    places = cells.by_place[label]
-    used = _Used(places, length, rng)
-    for batch, replicate in _matching(places.replicates, length, rng):
-        used.take((places.codes[:, 0] == batch) & (places.codes[:, 1] == replicate))
-    while len(used.chosen) < length:
-        used.take(np.ones(len(places.codes), bool))
-    return rng.permutation(np.array(used.chosen, np.int64))
+    wells = cells.class_wells[label]
+    selection = _SequenceSelection(wells, length, rng)
+    for batch, replicate in _matching(wells.replicates, length, rng):
+        selection.add((wells.codes[:, 0] == batch) & (wells.codes[:, 1] == replicate))
+    while len(selection.cells) < length:
+        selection.add(np.ones(len(wells.codes), bool))
+    return rng.permutation(np.array(selection.cells, np.int64))
 
 
 def partners(cells: Cells, first: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw for each cell one to be mixed with.
+    """Draw a partner for each cell, to mix both.
 
-    Its class is drawn uniformly, then a cell of that class uniformly from all other batches;
-    where there are none, from all other replicates; else from the whole class.
+    The partner's class is drawn uniformly, then a cell of that class uniformly from all other
+    batches; where there is none, from all other replicates; otherwise from the whole class.
 
     Parameters
     ----------
@@ -242,11 +242,11 @@ def partners(cells: Cells, first: np.ndarray, rng: np.random.Generator) -> np.nd
     """
     label = rng.integers(cells.classes, size=len(first))
     batches, replicates = cells.batch.max() + 1, cells.replicate.max() + 1
-    order, code = cells.by_replicate
+    order, key = cells.by_replicate
 
     def block(number: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where the cells of a class, or of a batch or a replicate in it, begin and end."""
-        return np.searchsorted(code, number * span), np.searchsorted(code, (number + 1) * span)
+        """Return where the cells of a class, or of a batch or replicate in it, begin and end."""
+        return np.searchsorted(key, number * span), np.searchsorted(key, (number + 1) * span)
 
     in_batch = label * batches + cells.batch[first]
     whole = block(label, batches * replicates)
@@ -254,73 +254,77 @@ def partners(cells: Cells, first: np.ndarray, rng: np.random.Generator) -> np.nd
     same_replicate = block(in_batch * replicates + cells.replicate[first], 1)
     none = np.zeros_like(label), np.zeros_like(label)
     result = np.full(len(first), -1, np.int64)
-    for (start, stop), (hole, end) in (
+    for (start, stop), (excluded, end) in (
         (whole, same_batch),
-        # Every cell is of the same batch then.
+        # The whole class is of one batch then.
         (same_batch, same_replicate),
         (whole, none),
     ):
-        free = (stop - start) - (end - hole)
-        todo = (result < 0) & (free > 0)
-        number = start + rng.integers(np.maximum(free, 1))
-        number += np.where((end > hole) & (number >= hole), end - hole, 0)
-        result[todo] = order[number[todo]]
+        allowed = (stop - start) - (end - excluded)
+        drawn = (result < 0) & (allowed > 0)
+        number = start + rng.integers(np.maximum(allowed, 1))
+        number += np.where((end > excluded) & (number >= excluded), end - excluded, 0)
+        result[drawn] = order[number[drawn]]
     return result
 
 
-class _Used:
-    """What a sequence has taken by now, and what it costs to take from each place again."""
+class _SequenceSelection:
+    """The cells selected for a sequence, and the cost of selecting from each well again."""
 
-    def __init__(self, places: Places, length: int, rng: np.random.Generator) -> None:
-        self._places = places
+    def __init__(self, wells: ClassWells, length: int, rng: np.random.Generator) -> None:
+        self._wells = wells
         self._rng = rng
         # A number in which a repeat of a batch outweighs all repeats of replicates, and so on;
-        # below these, how often, so that repeats are spread evenly.
+        # in lower digits the number of repeats, so that these are spread evenly.
         base = length + 1
-        levels = range(places.codes.shape[1])
-        self._again = [base ** (levels[-1] - level) for level in levels]
-        self._first = [base ** len(levels) * 2 ** (len(levels) - level) for level in levels]
-        self._nothing_new = base ** len(levels)
-        self._costs = [np.zeros(column.max() + 1, np.int64) for column in places.codes.T]
-        self._exhausted = np.zeros(len(places.codes), np.int64)
-        self._taken: dict[int, list[int]] = {}
-        self.chosen: list[int] = []
+        levels = range(wells.codes.shape[1])
+        self._repeat_costs = [base ** (levels[-1] - level) for level in levels]
+        self._first_costs = [base ** len(levels) * 2 ** (len(levels) - level) for level in levels]
+        self._exhausted_cost = base ** len(levels)
+        self._costs = [np.zeros(column.max() + 1, np.int64) for column in wells.codes.T]
+        self._exhausted = np.zeros(len(wells.codes), np.int64)
+        self._selected: dict[int, list[int]] = {}
+        self.cells: list[int] = []
 
-    def take(self, allowed: np.ndarray) -> None:
-        """Choose one more cell, of the places that are allowed, (G,) bool."""
-        found = np.flatnonzero(allowed)
-        codes = self._places.codes[found]
-        cost = self._exhausted[found] + sum(
+    def add(self, allowed: np.ndarray) -> None:
+        """Select one more cell, from the wells that are allowed, (G,) bool."""
+        candidates = np.flatnonzero(allowed)
+        codes = self._wells.codes[candidates]
+        cost = self._exhausted[candidates] + sum(
             costs[codes[:, level]] for level, costs in enumerate(self._costs)
         )
-        cheapest = found[cost == cost.min()]
-        place = int(cheapest[self._rng.integers(len(cheapest))])
-        members, taken = self._places.members[place], self._taken.setdefault(place, [])
-        free = np.setdiff1d(members, taken) if 0 < len(taken) < len(members) else members
+        cheapest = candidates[cost == cost.min()]
+        well = int(cheapest[self._rng.integers(len(cheapest))])
+        members, selected = self._wells.members[well], self._selected.setdefault(well, [])
+        is_partly_used = 0 < len(selected) < len(members)
+        free = np.setdiff1d(members, selected) if is_partly_used else members
         cell = int(free[self._rng.integers(len(free))])
-        taken.append(cell)
-        self.chosen.append(cell)
-        if len(taken) == len(members):
-            self._exhausted[place] = self._nothing_new
-        for level, code in enumerate(self._places.codes[place]):
-            new = self._costs[level][code] == 0
-            self._costs[level][code] += self._again[level] + new * self._first[level]
+        selected.append(cell)
+        self.cells.append(cell)
+        if len(selected) == len(members):
+            self._exhausted[well] = self._exhausted_cost
+        for level, code in enumerate(self._wells.codes[well]):
+            is_first = self._costs[level][code] == 0
+            self._costs[level][code] += (
+                self._repeat_costs[level] + is_first * self._first_costs[level]
+            )
 
 
 def _matching(
     replicates: dict[int, list[int]], size: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Pair as many batches as possible, at most ``size``, each with a replicate of its own.
+    """Pair as many batches as possible, at most ``size``, with different replicates.
 
-    Augmenting paths in random order (Kuhn's method).
+    Augmenting paths in random order (Kuhn's algorithm). Not SciPy's bipartite matching, which
+    always gives the same one of several.
     """
     batch_of: dict[int, int] = {}
 
-    def place(batch: int, seen: set[int]) -> bool:
+    def match(batch: int, seen: set[int]) -> bool:
         for replicate in rng.permutation(replicates[batch]).tolist():
             if replicate not in seen:
                 seen.add(replicate)
-                if replicate not in batch_of or place(batch_of[replicate], seen):
+                if replicate not in batch_of or match(batch_of[replicate], seen):
                     batch_of[replicate] = batch
                     return True
         return False
@@ -328,5 +332,5 @@ def _matching(
     for batch in rng.permutation(list(replicates)).tolist():
         if len(batch_of) == size:
             break
-        place(batch, set())
+        match(batch, set())
     return [(batch, replicate) for replicate, batch in batch_of.items()]

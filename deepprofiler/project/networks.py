@@ -1,8 +1,7 @@
-"""Networks with their weights, as the stages build them from the configuration."""
+"""Networks and their weights, as the configuration describes them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from deepprofiler.learning.metrics import stops_early
 from deepprofiler.learning.network import Network, require_network
 from deepprofiler.parameters import Decides, deciding
 from deepprofiler.project import Project
-from deepprofiler.project.freshness import versions
+from deepprofiler.project.freshness import digest_of, versions
 from deepprofiler.project.outcome import LOG
 from deepprofiler.registry import CROP_GENERATORS, MODELS
 
@@ -38,7 +37,7 @@ _CHOICES = "train.weights is none, a weight file, or, for models that were train
 
 @dataclass(frozen=True)
 class Weights:
-    """A network ready to give features.
+    """A network that computes features.
 
     Attributes
     ----------
@@ -52,11 +51,11 @@ class Weights:
     name, digest : str
         Name of the weights and the hash of their values.
     seed : int
-        What the weights were made with.
+        The seed that the weights were made with.
     trained : bool
         False for random weights.
     warning : str
-        Why other weights may be wanted.
+        Why other weights may be better.
     """
 
     function: Callable[[Any], Any]
@@ -70,6 +69,28 @@ class Weights:
     warning: str = ""
 
 
+@dataclass(frozen=True)
+class InitialWeights:
+    """The weights that training begins with.
+
+    Attributes
+    ----------
+    name : str
+        As ``train.weights`` names them.
+    digest : str
+        Hash of their values.
+    layers : int, optional
+        Number of layers that were loaded; None for a checkpoint, whose backbone is loaded whole.
+    not_loaded : tuple of str
+        Layers that the file does not have.
+    """
+
+    name: str
+    digest: str
+    layers: int | None = None
+    not_loaded: tuple[str, ...] = ()
+
+
 def find_plugins(project: Project) -> None:
     """Load models and crop generators."""
     project.load_plugins(MODELS, CROP_GENERATORS)
@@ -78,15 +99,23 @@ def find_plugins(project: Project) -> None:
 def build_network(project: Project, classes: int, compute: Precision = "float32") -> Network:
     """Build the configured model for the project's channels and input size.
 
-    Its plugins must have been found before, once a stage: finding them executes them. ``compute``
-    says with what numbers it computes; weights fit whatever it is.
+    Plugins must have been loaded before (:func:`find_plugins`), once in each command, since this
+    executes them.
+
+    Parameters
+    ----------
+    project : Project
+    classes : int
+        Number of classes K.
+    compute : str
+        Precision of its computations; the same weights fit any.
     """
     size = project.config.crops.input_size
     model = project.config.train.model
     shape = (size, size, len(project.index.channels))
     with precision(compute):
-        found = MODELS.build(model.name, shape, classes, params=model.params)
-    return require_network(found, model.name, shape, classes)
+        network = MODELS.build(model.name, shape, classes, params=model.params)
+    return require_network(network, model.name, shape, classes)
 
 
 def description(project: Project, *also: Decides) -> Description:
@@ -105,12 +134,18 @@ def description(project: Project, *also: Decides) -> Description:
 
 
 def trained_weights(project: Project, name: str) -> Weights:
-    """Load a checkpoint, or a weight file of Keras 2; the number of its classes is its own matter.
+    """Load a checkpoint, or a weight file of Keras 2, with any number of classes.
+
+    Parameters
+    ----------
+    project : Project
+    name : str
+        Value of ``profile.checkpoint``.
 
     Raises
     ------
     ConfigError
-        There is no such file.
+        The file does not exist.
     DataError
         It was trained on other channels or crops, or does not fit the model.
     """
@@ -140,17 +175,17 @@ def trained_weights(project: Project, name: str) -> Weights:
 
 
 def _keras2_weights(project: Project, name: str, path: Path) -> Weights:
-    """Load a file that says nothing of channels, crops and how these were scaled."""
+    """Load a file that does not say which channels and crops it was trained on."""
     network = build_network(project, classes=2)
     if name == IMAGENET:
-        found = _load_imagenet(network, project)
+        loaded = _load_imagenet(network, project)
     else:
-        found = keras_weights.load(path, network, names=original_layers.layer_names)
+        loaded = keras_weights.load(path, network, names=original_layers.layer_names)
     used = {layer.name for layer in network.features(project.config.profile.layers).layers}
-    new = [layer for layer in found.not_loaded if layer in used]
-    if new:
+    missing = [layer for layer in loaded.not_loaded if layer in used]
+    if missing:
         raise DataError(
-            f"{path.name} has no weights for {', '.join(new)}, which profile.layers needs"
+            f"{path.name} has no weights for {', '.join(missing)}, which profile.layers needs"
         )
     warning = ""
     crops = project.config.crops
@@ -159,43 +194,42 @@ def _keras2_weights(project: Project, name: str, path: Path) -> Weights:
             f"warning: {path.name} does not say how its crops were scaled; {RULE_TAKEN}: set "
             "crops.rescale to be sure"
         )
-    LOG.info("loaded all %d layers of %s", found.layers, name)
+    LOG.info("loaded all %d layers of %s", loaded.layers, name)
     seed = project.config.dataset.seed
-    return _weights(project, network, Path(name).stem, found.digest, seed, warning)
+    return _weights(project, network, Path(name).stem, loaded.digest, seed, warning)
 
 
-def begin_with(project: Project, network: Network) -> str:
-    """Give a network the weights that ``train.weights`` names.
+def load_initial_weights(project: Project, network: Network) -> InitialWeights | None:
+    """Load the weights that ``train.weights`` names, which training begins with.
 
     Returns
     -------
-    str
-        What was loaded; empty where training begins with random weights.
+    InitialWeights or None
+        None where training begins with random weights.
 
     Raises
     ------
-    ConfigError, DataError
-        There are no such weights, or they do not fit.
+    ConfigError
+        There are no such weights.
+    DataError
+        They do not fit.
     """
     name = project.config.train.weights
     if name == "none":
-        return ""
+        return None
+    path = project.named_path(name)
     if name == IMAGENET:
-        found = _load_imagenet(network, project)
+        loaded = _load_imagenet(network, project)
+    elif keras_weights.is_keras2(path):
+        loaded = keras_weights.load(path, network, names=original_layers.layer_names)
     else:
-        path = project.named_path(name)
-        if not keras_weights.is_keras2(path):
-            if not path.exists():
-                raise ConfigError(f"train.weights: {path} does not exist; {_CHOICES}")
-            channels = Description(channels=project.index.channels)
-            checkpoint.require(path, checkpoint.read(path).description, channels)
-            checkpoint.load_backbone(path, network)
-            return f"training begins with {name} (weights {checkpoint.digest(path)[:12]})"
-        found = keras_weights.load(path, network, names=original_layers.layer_names)
-    new = f"; not loaded: {', '.join(found.not_loaded)}" if found.not_loaded else ""
-    return (
-        f"training begins with {found.layers} layers of {name} (weights {found.digest[:12]}){new}"
-    )
+        if not path.exists():
+            raise ConfigError(f"train.weights: {path} does not exist; {_CHOICES}")
+        channels = Description(channels=project.index.channels)
+        checkpoint.require(path, checkpoint.read(path).description, channels)
+        checkpoint.load_backbone(path, network)
+        return InitialWeights(name, checkpoint.digest(path))
+    return InitialWeights(name, loaded.digest, loaded.layers, loaded.not_loaded)
 
 
 def _load_imagenet(network: Network, project: Project) -> keras_weights.LoadedWeights:
@@ -207,7 +241,7 @@ def _load_imagenet(network: Network, project: Project) -> keras_weights.LoadedWe
 
 
 def _unfinished(project: Project, name: str, epoch: int) -> str:
-    """Say that training goes on, where ``last`` or ``best`` are weights of only a part of it."""
+    """Warn where ``last`` or ``best`` are weights of a training that is not finished."""
     path = project.checkpoint_path("last")
     if name not in TRAINED or not path.exists():
         return ""
@@ -217,16 +251,16 @@ def _unfinished(project: Project, name: str, epoch: int) -> str:
         return ""
     best = f"epoch {epoch}, the best of the first {state.epoch} of {epochs}"
     weights = best if name == "best" else f"epoch {epoch} of {epochs}"
-    return f"warning: weights are of {weights}; `train` goes on"
+    return f"warning: weights are of {weights}; `train` continues"
 
 
 def random_weights(project: Project, seed: int) -> Weights:
-    """Build the network with untrained weights."""
+    """Build the network with random weights."""
     find_plugins(project)
     set_seed(seed)
     network = build_network(project, classes=2)
-    made_of = f"{seed} {description(project)} {version('keras')}"
-    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    belongs_to = description(project)
+    digest = digest_of([seed, belongs_to.channels, belongs_to.settings, version("keras")])
     weights = _weights(project, network, f"random-{seed}", digest, seed)
     return replace(weights, trained=False)
 
@@ -249,15 +283,15 @@ def _weights(
 
 
 def write_config(project: Project, seed: int, *, keep_training: bool = False) -> None:
-    """Keep the resolved config, with the seed as used, and the versions beside what they made.
+    """Write the resolved config, with the seed that was used and the versions of packages.
 
     Parameters
     ----------
     project : Project
     seed : int
-        What the weights were made with.
+        The seed that the weights were made with.
     keep_training : bool
-        Leave the section ``train`` as training wrote it: it says what made the weights.
+        Keep the section ``train`` as training wrote it: it describes how the weights were made.
     """
     path = project.experiment_config_path
     changed: dict[str, Any] = {

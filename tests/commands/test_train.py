@@ -82,7 +82,7 @@ def use(base: BaseProject, config: dict) -> None:
 
 def test_flat_crops_are_counted_and_harmless(base):
     base.config["train"]["steps"] = 10
-    base.write()
+    use_small_network(base).write()
     for name in CHANNELS:
         tifffile.imwrite(base.image("P1", "A02", "1", name), np.zeros((256, 256), np.uint16))
     tifffile.imwrite(base.image("P2", "B03", "2", "ER"), np.full((256, 256), 7, np.uint16))
@@ -350,7 +350,7 @@ class TestWeightsAndSeeds:
         small.write_config()
         answer = run(small, "profile")
         assert answer.code == 0
-        assert "weights are of epoch 1 of 4; `train` goes on" in answer.text
+        assert "weights are of epoch 1 of 4; `train` continues" in answer.text
         small.config["train"]["epochs"] = 1
         small.write_config()
         assert "weights are of epoch" not in run(small, "profile").text
