@@ -60,6 +60,23 @@ def test_bare_and_named_registration(models: Registry) -> None:
         models.build("other", (8, 8, 2), 5)
 
 
+def test_a_configuration_may_replace_a_shared_argument() -> None:
+    registry = Registry("thing", "things", shared=("batch", "seed"))
+
+    @registry.register("one")
+    def one(*, batch: str | None, size: int = 2):
+        return batch, size
+
+    # It is not listed, since the core gives it; what a plugin does not declare is not passed.
+    assert registry.parameters("one") == {"size": 2}
+    assert registry.build("one", batch="week", seed=1) == ("week", 2)
+    assert registry.build("one", params={"batch": None}, batch="week", seed=1) == (None, 2)
+    with pytest.raises(PluginError, match=r"`one`: batch: .*found 3"):
+        registry.build("one", params={"batch": 3}, batch="week")
+    with pytest.raises(PluginError, match="no parameter `seed`; valid are size"):
+        registry.build("one", params={"seed": 3}, batch="week")
+
+
 def test_unknown_names_and_parameters(models: Registry) -> None:
     @models.register
     def resnet18(input_shape, num_classes, *, filters=3, depth=2): ...
