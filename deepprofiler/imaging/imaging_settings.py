@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from deepprofiler.parameters import Choice, Decides, Parameters, setting
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Border = Literal["drop", "keep"]
 
 _IMAGES = (Decides.COPIES, Decides.CROPS, Decides.WEIGHTS, Decides.FEATURES)
 _CUTTING = (Decides.CROPS, Decides.WEIGHTS, Decides.FEATURES)
@@ -64,7 +65,7 @@ class Locate(Parameters):
     max_diameter: PositiveFloat | None = setting(
         None, Decides.LOCATIONS, text="largest nucleus; none: from the image", unit="pixels"
     )
-    border: Literal["drop", "keep"] = setting(
+    border: Border = setting(
         "drop", Decides.LOCATIONS, text="nuclei that touch the edge of the image"
     )
 

@@ -142,7 +142,8 @@ def _sum(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Sum of two arrays of counts, of which either may still be empty."""
     if not len(first) or not len(second):
         return first if len(first) else second
-    return first + second
+    counts: np.ndarray = first + second
+    return counts
 
 
 def _ordered_keys(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,4 @@
-"""Quality of images: how bright and how sharp each channel is, so that bad sites stand out.
-
-A file of its own, though only ``prepare`` measures with it: focus is a measure after two papers,
-with constants that need their reasons.
-"""
+"""Quality of images: how bright and how sharp each channel is, so that bad sites stand out."""
 
 from __future__ import annotations
 

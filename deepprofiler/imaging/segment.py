@@ -8,12 +8,13 @@ the objects above Otsu's threshold, so that neither pixel size nor bit depth has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from deepprofiler.errors import PluginError
+from deepprofiler.imaging.imaging_settings import Border
 from deepprofiler.registry import SEGMENTERS
 
 _SMOOTHING = 1.0  # pixels
@@ -50,7 +51,7 @@ def segment(
     *,
     min_diameter: float | None,
     max_diameter: float | None,
-    border: Literal["drop", "keep"],
+    border: Border,
 ) -> np.ndarray:
     """Find the nuclei in one image with the segmenter of a name.
 
@@ -95,7 +96,7 @@ def otsu(
     *,
     min_diameter: float | None = None,
     max_diameter: float | None = None,
-    border: Literal["drop", "keep"] = "drop",
+    border: Border = "drop",
 ) -> np.ndarray:
     """Find the nuclei in one image of the DNA channel.
 
@@ -242,9 +243,7 @@ def _mean_of_each(labels: np.ndarray, signal: np.ndarray, count: int) -> np.ndar
     return means
 
 
-def _select(
-    labels: np.ndarray, smallest: float, largest: float, border: Literal["drop", "keep"]
-) -> np.ndarray:
+def _select(labels: np.ndarray, smallest: float, largest: float, border: Border) -> np.ndarray:
     """Keep objects of the right size and place, numbered in reading order, (H, W) int32."""
     area = np.bincount(labels.ravel())
     keep = (area >= np.pi / 4 * smallest**2) & (area <= np.pi / 4 * largest**2)
