@@ -25,7 +25,7 @@ TINY_SHUFFLE, DEMO_SHUFFLE = 7, 13
 def matched(root, screen: ScreenDesign, seed: int, shuffle: int) -> dict[str, float]:
     """Run everything on a simulated screen; the NSC of each method and of shuffled mechanisms."""
     simulate(Project(root, cores=2), screen=screen, seed=seed)
-    answer = command(root, "run")
+    answer = command(root, "--cores", "2", "run")
     assert answer.code == 0, answer.text
     project = Project(root)
     assert project.report_path.exists()

@@ -16,6 +16,7 @@ from base_plugin import use_small_network
 from base_project import CHANNELS, BaseProject
 from command import Answer, command
 
+from deepprofiler.columns import CELL, SITE
 from deepprofiler.imaging.crop import cut
 from deepprofiler.learning.cell_store import CellStore
 from deepprofiler.project.well_file import WellFeatures, read_well
@@ -84,20 +85,20 @@ def test_views_go_through_every_stage(field, mode):
     assert not (field.root / "outputs/labels").exists()
     found = well(field)
     assert found.features.shape == (16, 3)
-    assert list(found.cells["cell"]) == [*range(8), *range(8)]
-    assert list(found.cells["site"]) == ["1"] * 8 + ["2"] * 8
+    assert list(found.cells[CELL]) == [*range(8), *range(8)]
+    assert list(found.cells[SITE]) == ["1"] * 8 + ["2"] * 8
     # The same views as those that were exported, cut from the same places.
     crops = store(field)
     mine = crops.table[crops.table["Metadata_Well"] == "A01"]
     np.testing.assert_array_equal(mine[["x", "y"]], found.cells[["x", "y"]])
     for row, view in mine.iterrows():
         left, top = (int(view[axis] - 32) for axis in ("x", "y"))
-        pixels = image(field, "A01", view["site"])[top : top + 64, left : left + 64]
+        pixels = image(field, "A01", view[SITE])[top : top + 64, left : left + 64]
         np.testing.assert_array_equal(crops.minimum[row], pixels.min((0, 1)))
         np.testing.assert_array_equal(crops.maximum[row], pixels.max((0, 1)))
     if mode == "grid":
         assert not (mine[["x", "y"]].to_numpy() % 64 - 32).any()
-    places = {site: table[["x", "y"]].to_numpy().tolist() for site, table in mine.groupby("site")}
+    places = {site: table[["x", "y"]].to_numpy().tolist() for site, table in mine.groupby(SITE)}
     assert places["1"] != places["2"], "each site draws its own"
     # Nothing to do, and more to do.
     assert "kept 12 wells" in run(field, "profile").text
@@ -112,7 +113,7 @@ def test_views_are_analyzed(field):
     field.config["crops"] = {"size": 64, "mode": "grid"}
     answer = run(field, "run")
     assert "running locate" not in answer.text
-    assert "no baseline of cell counts: views are not cells" in answer.text
+    assert "no baseline of cell counts: crops are not of single cells" in answer.text
     scores = pd.read_csv(field.root / "outputs/results/profiles/scores.csv")
     assert set(scores["method"]) == {
         "the learned profile",
@@ -186,7 +187,7 @@ def test_resized_crops(base):
     assert "kept 120 cells" in answer.text
     before = well(base).features
     base.config["crops"]["resize"] = 40
-    assert "'resize': 24" in run(base, "profile", code=2).text
+    assert "crops.resize: 24 in the checkpoint, 40 here" in run(base, "profile", code=2).text
     assert "kept 120 cells" in run(base, "export-sc").text
     # Of a convolution with steps of 4 and windows of 5: 5 × 5 places of 24 pixels, 9 × 9 of 40.
     base.config["profile"]["checkpoint"] = "random"
@@ -213,14 +214,14 @@ def test_masked_crops(base):
         mine = crops.table[crops.table["Metadata_Well"] == name]
         np.testing.assert_array_equal(mine[["x", "y"]], cells[["x", "y"]])
         for row, cell in mine.iterrows():
-            labels = tifffile.imread(base.root / f"outputs/labels/P1/{name}-{cell['site']}.tif")
+            labels = tifffile.imread(base.root / f"outputs/labels/P1/{name}-{cell[SITE]}.tif")
             center = cell[["x", "y"]].to_numpy(float)[None]
             window = cut(labels[:, :, None], center, 64)[0, :, :, 0]
             # Centres of the base project lie within their nuclei.
             own = labels[round(cell["y"]), round(cell["x"])]
             assert own > 0
             foreign = (window > 0) & (window != own)
-            truth = cut(image(base, name, cell["site"]), center, 64)[0] * ~foreign[:, :, None]
+            truth = cut(image(base, name, cell[SITE]), center, 64)[0] * ~foreign[:, :, None]
             low, high = truth.min((0, 1)), truth.max((0, 1))
             np.testing.assert_array_equal(crops.minimum[row], low)
             np.testing.assert_array_equal(crops.maximum[row], high)

@@ -25,6 +25,10 @@ def base(tmp_path) -> BaseProject:
     return use_small_network(project)
 
 
+# What tables hold does not depend on baselines and pages, which take most of the time.
+TABLES_ONLY = {"baselines": False, "report": False}
+
+
 def failed(base: BaseProject, experiment: str = "results") -> list[dict[str, str]]:
     with (base.root / "outputs" / experiment / "failed.csv").open() as file:
         return list(csv.DictReader(file))
@@ -33,6 +37,7 @@ def failed(base: BaseProject, experiment: str = "results") -> list[dict[str, str
 def test_digit_names_stay_text(tmp_path):
     base = BaseProject(tmp_path / "p", plates=("24277", "000042"), sites=("01", "02"))
     base.config["profile"]["checkpoint"] = "random"
+    base.config["analyze"] = TABLES_ONLY
     use_small_network(base).write()
     assert base.location("000042", "A01", "01").name == "A01-01-Nuclei.csv"
     assert command(base.root, "check").code == 0
@@ -78,6 +83,7 @@ def test_blanks_and_reserved_words_are_kept(base):
         if (row["Metadata_Plate"], row["Metadata_Well"]) == ("P1", "A03"):
             row["Metadata_Treatment"] = ""
     base.config["profile"]["checkpoint"] = "last"
+    base.config["analyze"] = TABLES_ONLY
     base.write()
     answer = command(base.root, "train")
     assert answer.code == 0, answer.text
@@ -247,6 +253,7 @@ def test_cells_off_the_image(base):
 
 
 def test_three_kinds_of_no_cells(base):
+    base.config["analyze"] = TABLES_ONLY
     base.write()
     base.write_locations([], "P1", "A01", "1")
     base.location("P1", "A01", "2").write_bytes(b"")
