@@ -63,13 +63,13 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
             yield from bar.track(items, total=total, description=what)
         return
     start = logged = time.monotonic()
-    for done, item in enumerate(items, 1):
+    for count, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - logged >= _SECONDS_BETWEEN_LINES and done < total:
-            rate = done / (now - start)
-            left = (total - done) / rate
-            LOG.info("%s: %d of %d, %.2g/s, %.0f s left", what, done, total, rate, left)
+        if now - logged >= _SECONDS_BETWEEN_LINES and count < total:
+            rate = count / (now - start)
+            left = (total - count) / rate
+            LOG.info("%s: %d of %d, %.2g/s, %.0f s left", what, count, total, rate, left)
             logged = now
 
 
@@ -103,10 +103,10 @@ class Steps:
         self._bar.stop()
 
     def __call__(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Tell that a step is done."""
-        total, done = self._epochs * steps, (epoch - 1) * steps + step
+        """Show that a step was finished."""
+        total, step_number = self._epochs * steps, (epoch - 1) * steps + step
         what = f"train: epoch {epoch} of {self._epochs}, loss {loss:.3f}"
-        self._bar.update(self._task, total=total, completed=done, description=what)
+        self._bar.update(self._task, total=total, completed=step_number, description=what)
         self._done += 1
         now = time.monotonic()
         if self._done == 0:
@@ -114,6 +114,6 @@ class Steps:
             self._start = self._logged = now
         if not CONSOLE.is_terminal and now - self._logged >= _SECONDS_BETWEEN_LINES:
             rate = self._done / (now - self._start)
-            left = (total - done) / rate
+            left = (total - step_number) / rate
             LOG.info("%s: step %d of %d, %.2g/s, %.0f s left", what, step, steps, rate, left)
             self._logged = now

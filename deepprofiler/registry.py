@@ -88,7 +88,7 @@ class Registry:
     def register(self, target: Plugin) -> Plugin: ...
 
     def register(self, target: Any) -> Any:
-        """Add a plugin under its own name, or, given text, under that name.
+        """Add a plugin under its own name, or, positional text, under that name.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Registry:
         Raises
         ------
         PluginError
-            There is none of that name (the nearest and the full list are given), or there are two.
+            There is none of that name (the nearest and the full list follow), or there are two.
         """
         self._import_shipped()
         if name in self._conflicts:
@@ -193,8 +193,8 @@ class Registry:
         passed = {
             key: value for key, value in shared.items() if key in declared and key not in values
         }
-        given = [str(value) for value in args if isinstance(value, int | str | tuple)]
-        shown = ", ".join([*given, *(f"{key}={value!r}" for key, value in values.items())])
+        positional = [str(value) for value in args if isinstance(value, int | str | tuple)]
+        shown = ", ".join([*positional, *(f"{key}={value!r}" for key, value in values.items())])
         with plugin_code(plugin, f"`{name}({shown})` cannot be built"):
             try:
                 return plugin(*args, **passed, **values)
@@ -225,6 +225,9 @@ class Registry:
                 )
                 raise PluginError(self._conflicts[name])
         self._plugins[name] = plugin
+        # A class tells its name; one that declares a name of its own keeps it.
+        if inspect.isclass(plugin) and "name" not in vars(plugin):
+            plugin.name = name  # type: ignore[attr-defined]
         return plugin
 
     def _check_signature(self, name: str, plugin: Any) -> None:
@@ -294,7 +297,7 @@ NORMALIZERS = Registry(
     "normalizers",
     methods=("fit", "transform"),
     shared=("plate", "batch", "well", "count", "seed"),
-    shipped=("deepprofiler.profiling.chain",),
+    shipped=("deepprofiler.profiling",),
 )
 EVALUATIONS = Registry(
     "evaluation",

@@ -362,9 +362,9 @@ def _image_columns(
     for column, values in cells.items():
         if column.startswith(skip):
             continue
-        given = [(value, line) for value, line in zip(values, lines, strict=True) if value]
-        other = [(value, line) for value, line in given if not _IMAGE.fullmatch(value)]
-        if len(other) * 2 >= len(given):
+        named = [(value, line) for value, line in zip(values, lines, strict=True) if value]
+        other = [(value, line) for value, line in named if not _IMAGE.fullmatch(value)]
+        if len(other) * 2 >= len(named):
             continue
         columns.append(column)
         problems += [

@@ -258,11 +258,11 @@ def training_labels(
     return TrainingLabels(tuple(classes.tolist()), codes, left_out)
 
 
-def _check_names(index: Index, names: Sequence[str], known: list[str]) -> None:
+def _check_names(index: Index, names: Sequence[str], labels: list[str]) -> None:
     controls = set(index.values("label")[index.negative])
     lines = []
     for name in names:
-        if name in known:
+        if name in labels:
             continue
         if name in controls:
             lines.append(
@@ -272,7 +272,7 @@ def _check_names(index: Index, names: Sequence[str], known: list[str]) -> None:
         else:
             lines.append(
                 f"train.labels names `{name}`, which is no label in {index.roles['label']} of "
-                f"{index.path.name}{nearest(name, known)}"
+                f"{index.path.name}{nearest(name, labels)}"
             )
     if lines:
         raise ConfigError("\n".join(lines))
@@ -309,24 +309,24 @@ def validation_sites(index: Index, validation: Validation) -> ValidationSites | 
     role = "split" if by == "column" else "replicate"
     values = index.values(role).to_numpy(dtype=str)
     column = index.roles[role]
-    known = sorted(set(values) - {""}, key=natural_key)
+    present = sorted(set(values) - {""}, key=natural_key)
     held = validation.values
     for key, names in (("values", held), ("training", validation.training)):
         for name in names:
-            if name not in known:
+            if name not in present:
                 raise ConfigError(
                     f"train.validation.{key} names `{name}`, which {column} of {index.path.name} "
-                    f"does not have{nearest(name, known)}; it has {listing(known)}"
+                    f"does not have{nearest(name, present)}; it has {listing(present)}"
                 )
     if not held and by == "column":
-        if not set(known) <= {"0", "1"}:
+        if not set(present) <= {"0", "1"}:
             raise DataError(
-                f"{column} of {index.path.name} holds {listing(known)}; it must hold 0 for "
+                f"{column} of {index.path.name} holds {listing(present)}; it must hold 0 for "
                 "training and 1 for validation, or train.validation.values must name what is "
                 "held out"
             )
         held = ("1",)
-    held = held or tuple(known[-1:])
+    held = held or tuple(present[-1:])
     held_out = np.isin(values, held)
     both = sorted(set(held) & set(validation.training), key=natural_key)
     if both:
@@ -341,7 +341,7 @@ def validation_sites(index: Index, validation: Validation) -> ValidationSites | 
         if not rows.any():
             raise DataError(
                 f"there is no site to {name}: {column} of {index.path.name} holds "
-                f"{listing(known) or 'blanks only'}, and held out is {listing(held) or 'nothing'}"
+                f"{listing(present) or 'blanks only'}, and held out is {listing(held) or 'nothing'}"
             )
     blank = int((values == "").sum())
     other = int((~training & ~held_out).sum()) - blank
