@@ -88,7 +88,7 @@ class Registry:
     def register(self, target: Plugin) -> Plugin: ...
 
     def register(self, target: Any) -> Any:
-        """Add a plugin under its own name, or, positional text, under that name.
+        """Add a plugin under its own name; or return a decorator that adds it under another name.
 
         Raises
         ------

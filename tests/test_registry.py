@@ -238,7 +238,8 @@ def test_a_package_of_plugins_trains(packages: Path, tmp_path: Path) -> None:
     (project_file,) = re.findall(r"^```toml\n(.*?)^```$", page, re.M | re.S)
     (source / "pyproject.toml").write_text(project_file)
     codes = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
-    for name, code in zip(("small", "wells"), codes, strict=True):
+    names = ("small", "wells", "bright", "clip", "separation")
+    for name, code in zip(names, codes, strict=True):
         (source / "my_plugins" / f"{name}.py").write_text(code)
     words = ["install", "--no-deps", "--no-build-isolation", "--target", packages, source]
     answer = subprocess.run(
