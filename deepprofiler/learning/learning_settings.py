@@ -38,7 +38,7 @@ class CropInput(Parameters):
     margin: Literal["auto"] | Annotated[int, Field(ge=0)] = setting(
         "auto",
         Decides.CROPS,
-        text="what is stored beyond S for augmentation, both sides together",
+        text="pixels stored beyond S for augmentation, both sides together",
         unit="pixels",
     )
     rescale: Rescale = setting(
@@ -48,7 +48,7 @@ class CropInput(Parameters):
         None,
         Decides.CROPS,
         Decides.TRAINING,
-        text="store at most so many cells of a well, drawn by seed; none: all",
+        text="largest number of cells stored of a well, drawn at random; none: all",
     )
 
 
@@ -77,7 +77,7 @@ class Constant(Parameters):
 
 
 class Cosine(Parameters):
-    """A linear rise, then half a cosine wave down to 0.
+    """A linear warm-up, then half a cosine wave down to 0.
 
     The step after the last would have the rate 0. Source: Loshchilov and Hutter 2017 (SGDR),
     without restarts.
@@ -106,12 +106,12 @@ class Steps(Parameters):
     epochs: tuple[PositiveInt, ...] = setting(
         ...,
         *_COURSE,
-        text="of step: epochs that begin with another rate, ascending, from 1",
+        text="of step: epochs that begin with another rate, ascending, counted from 1",
         min_length=1,
     )
     factor: Fraction = setting(0.1, *_COURSE, text="of step: multiplies the rate at each of them")
     rates: tuple[PositiveFloat, ...] | None = setting(
-        None, *_COURSE, text="of step: the rate from each of them on, in place of `factor`"
+        None, *_COURSE, text="of step: the rate from each of these epochs, in place of `factor`"
     )
 
     @model_validator(mode="after")
@@ -184,7 +184,7 @@ class Validation(Parameters):
         None, Decides.TRAINING, text="none: the split column where there is one, else cells"
     )
     values: tuple[str, ...] = setting(
-        (), Decides.TRAINING, text="held-out values; none: 1 of a column, the last replicate"
+        (), Decides.TRAINING, text="held-out values; none: 1 of a column, or the last replicate"
     )
     training: tuple[str, ...] = setting(
         (), Decides.TRAINING, text="values to train on; none: all that are not held out"
@@ -200,21 +200,25 @@ class Augmentation(Parameters):
     flips: bool = setting(
         True, *_COURSE, text="mirror left–right and up–down, each with probability ½"
     )
-    turns: bool = setting(True, *_COURSE, text="turn by 0, 90, 180 or 270 degrees")
-    rotations: bool = setting(False, *_COURSE, text="turn by any angle; doubles the stored crops")
-    shift: int = setting(4, *_COURSE, text="move by up to so far each way", unit="pixels", ge=0)
+    turns: bool = setting(True, *_COURSE, text="rotate by 0, 90, 180 or 270 degrees")
+    rotations: bool = setting(False, *_COURSE, text="rotate by any angle; doubles the stored crops")
+    shift: int = setting(
+        4, *_COURSE, text="largest shift in each direction, in whole pixels", unit="pixels", ge=0
+    )
 
 
 class Optimizer(Parameters):
-    """How weights follow gradients."""
+    """How a step changes weights."""
 
     name: Literal["sgd", "adam", "adamw"] = setting("sgd", *_COURSE, text="which rule")
-    momentum: float = setting(0.9, *_COURSE, text="of sgd", ge=0, lt=1)
+    momentum: float = setting(
+        0.9, *_COURSE, text="of sgd: share of the last step that is repeated", ge=0, lt=1
+    )
     weight_decay: float = setting(
         0.0,
         *_COURSE,
-        text="times the learning rate, the share of every weight that is taken away in each step, "
-        "apart from the gradient; `adam` with it is `adamw`",
+        text="share of every weight, times the learning rate, that is subtracted in each step; "
+        "decoupled from the gradient, so that `adam` with it is `adamw`",
         ge=0,
     )
 
@@ -233,7 +237,7 @@ class EarlyStopping(Parameters):
 
 
 class Train(Parameters):
-    """The auxiliary task: telling treatments apart."""
+    """The auxiliary task: classifying cells by treatment."""
 
     model: Choice = setting(
         Choice(name="resnet18"),
@@ -250,17 +254,19 @@ class Train(Parameters):
         "none",
         *_COURSE,
         text="what training begins with: none, imagenet, or a weight file (of this program or of "
-        "Keras 2), from the project's folder on",
+        "Keras 2), relative to the project's folder",
     )
     controls: bool = setting(False, Decides.TRAINING, text="negative controls are a class as well")
     labels: Labels | None = setting(None, Decides.TRAINING, text="none: every label")
     validation: Validation = Validation()
     augment: Augmentation = Augmentation()
-    epochs: PositiveInt = setting(10, *_COURSE, text="number of epochs; raise it to train on")
+    epochs: PositiveInt = setting(
+        10, *_COURSE, text="number of epochs; raise it to continue training"
+    )
     steps: PositiveInt | None = setting(
         None,
         *_COURSE,
-        text="batches in an epoch; none: as many cells as there are to train on",
+        text="batches in an epoch; none: enough for as many cells as there are to train on",
     )
     batch_size: PositiveInt = setting(32, *_COURSE, text="examples in a step")
     optimizer: Optimizer = Optimizer()
@@ -278,7 +284,9 @@ class Train(Parameters):
         1, *_COURSE, text="number of this machine's GPUs to train on; a batch is divided"
     )
     top_k: PositiveInt = setting(
-        5, Decides.NOTHING, text="`val_top_<k>_accuracy` counts labels among the k likeliest"
+        5,
+        Decides.NOTHING,
+        text="k of `val_top_<k>_accuracy`: the label is among the k largest predictions",
     )
     early_stopping: EarlyStopping | None = setting(
         None, *_COURSE, text="stop when the validation loss no longer improves; none: never"

@@ -223,7 +223,7 @@ class TestBeginning:
         path = put_file(base, kernel=kernel)
         answer = self.begin(base, str(path.relative_to(base.root)))
         assert answer.code == 0, answer.text
-        assert "training begins with 1 layers of outputs/results/checkpoint/" in answer.text
+        assert "training begins with 1 layer of outputs/results/checkpoint/" in answer.text
         np.testing.assert_allclose(self.kernel(base), kernel, rtol=1e-6)
         # Going on with training asks no more for it.
         path.unlink()
@@ -262,7 +262,7 @@ class TestBeginning:
         write(path, {"mix": [("kernel", kernel)]})
         answer = self.begin(base, "imagenet")
         assert answer.code == 0, answer.text
-        assert "training begins with 1 layers of imagenet" in answer.text
+        assert "training begins with 1 layer of imagenet" in answer.text
         np.testing.assert_allclose(self.kernel(base), kernel, rtol=1e-6)
         base.config["profile"]["checkpoint"] = "imagenet"
         base.write_config()
