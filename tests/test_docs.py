@@ -302,7 +302,7 @@ def test_python_of_the_pages_runs(finished, page):
         lines = [len((located / f"A01-{site}-Nuclei.csv").read_text().split()) for site in "12"]
         assert lines == [3, 1]
         assert names["matrix"].shape == (2, 4)
-        assert list(names["Metadata_Site"]) == ["1", "1"]
+        assert list(names["site"]) == ["1", "1"]
         assert np.load(finished / "npz/P1/A01/1.npz")["features"].shape == (2, 4)
         done = Profiles.read(finished / "my-wells-tvn.parquet")
         assert done.names == ["tvn_0", "tvn_1", "tvn_2", "tvn_3"]
