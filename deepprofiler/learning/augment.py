@@ -109,8 +109,8 @@ def resize(crops: Any, side: int | None) -> Any:
     """Resize crops bilinearly, averaging where they shrink.
 
     Pixels are squares of equal size that fill the crop (their centres lie at ½, 1½ …). Where crops
-    shrink, the bilinear kernel is widened by S/R, so that every pixel counts: no detail is lost
-    between samples, or turned into a false one (``antialias`` of ``tf.image.resize``).
+    shrink, the bilinear kernel is widened by S/R, so that every pixel counts and nothing is aliased
+    (``antialias`` of ``tf.image.resize``).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a crop generator is: which cells go together, and how they become one example."""
+"""CropGenerator: the base class of what chooses cells and makes training examples of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 class CropGenerator:
     """Base of all crop generators.
 
-    :meth:`draw` chooses cells with NumPy, :meth:`combine` turns their crops into one training
-    example with TensorFlow, a batch at a time. In between, the core reads the crops, augments
-    each by itself and rescales it. A generator keeps no state between calls.
+    :meth:`draw` chooses the cells of a batch with NumPy; :meth:`combine` makes training examples of
+    their crops with TensorFlow. In between, the core reads the crops, augments each by itself and
+    rescales it. A generator keeps no state between calls.
 
     A generator may also define ``epoch_end(predict, labels) -> labels``, called after each
     epoch's validation: ``predict(rows)`` gives class probabilities (n, K) of cells shown without
@@ -37,7 +37,7 @@ class CropGenerator:
         Returns
         -------
         (B, T) int array
-            Positions in ``cells``, 0 … N − 1; T cells, each time as many, make one example.
+            Positions in ``cells``, 0 … N − 1; T cells make one example, the same T in each call.
         """
         raise NotImplementedError
 
@@ -61,5 +61,5 @@ class CropGenerator:
         raise NotImplementedError
 
     def show(self, rows: np.ndarray) -> np.ndarray:
-        """Say how single cells are shown in validation: (B,) positions to (B, T)."""
+        """Make validation examples of single cells: (B,) positions to (B, T)."""
         return rows[:, np.newaxis]

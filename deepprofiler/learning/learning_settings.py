@@ -22,7 +22,7 @@ Rescale = Literal["min-max", "max", "legacy-0.3", "standardize", "none"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 #: Settings that may change from one epoch to the next.
-_COURSE = (Decides.EPOCHS,)
+_EPOCHS = (Decides.EPOCHS,)
 
 
 class CropInput(Parameters):
@@ -55,12 +55,12 @@ class CropInput(Parameters):
 class Constant(Parameters):
     """The same learning rate throughout."""
 
-    name: Literal["constant"] = setting("constant", *_COURSE, text="which schedule")
+    name: Literal["constant"] = setting("constant", *_EPOCHS, text="which schedule")
 
     def rate(
         self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
     ) -> float:
-        """Give the learning rate of one step.
+        """Return the learning rate of one step.
 
         Parameters
         ----------
@@ -83,15 +83,15 @@ class Cosine(Parameters):
     without restarts.
     """
 
-    name: Literal["cosine"] = setting("cosine", *_COURSE, text="which schedule")
+    name: Literal["cosine"] = setting("cosine", *_EPOCHS, text="which schedule")
     warmup: float = setting(
-        0.0, *_COURSE, text="of cosine: length of the rise, in equal steps", unit="epochs", ge=0
+        0.0, *_EPOCHS, text="of cosine: length of the rise, in equal steps", unit="epochs", ge=0
     )
 
     def rate(
         self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
     ) -> float:
-        """Give the learning rate of one step; see :meth:`Constant.rate`."""
+        """Return the learning rate of one step; see :meth:`Constant.rate`."""
         rise = self.warmup * steps
         if step <= rise:
             return first * step / rise
@@ -102,16 +102,16 @@ class Cosine(Parameters):
 class Steps(Parameters):
     """Another learning rate from given epochs on."""
 
-    name: Literal["step"] = setting("step", *_COURSE, text="which schedule")
+    name: Literal["step"] = setting("step", *_EPOCHS, text="which schedule")
     epochs: tuple[PositiveInt, ...] = setting(
         ...,
-        *_COURSE,
+        *_EPOCHS,
         text="of step: epochs that begin with another rate, ascending, counted from 1",
         min_length=1,
     )
-    factor: Fraction = setting(0.1, *_COURSE, text="of step: multiplies the rate at each of them")
+    factor: Fraction = setting(0.1, *_EPOCHS, text="of step: multiplies the rate at each of them")
     rates: tuple[PositiveFloat, ...] | None = setting(
-        None, *_COURSE, text="of step: the rate from each of these epochs, in place of `factor`"
+        None, *_EPOCHS, text="of step: the rate from each of these epochs, in place of `factor`"
     )
 
     @model_validator(mode="after")
@@ -125,7 +125,7 @@ class Steps(Parameters):
     def rate(
         self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
     ) -> float:
-        """Give the learning rate of one step; see :meth:`Constant.rate`."""
+        """Return the learning rate of one step; see :meth:`Constant.rate`."""
         reached = sum(number <= len(losses) + 1 for number in self.epochs)
         if self.rates is None:
             return first * self.factor**reached
@@ -138,16 +138,16 @@ class Plateau(Parameters):
     As Keras's ``ReduceLROnPlateau`` with ``min_delta=0``.
     """
 
-    name: Literal["plateau"] = setting("plateau", *_COURSE, text="which schedule")
+    name: Literal["plateau"] = setting("plateau", *_EPOCHS, text="which schedule")
     patience: PositiveInt = setting(
-        3, *_COURSE, text="of plateau: how long to wait for a lower loss", unit="epochs"
+        3, *_EPOCHS, text="of plateau: how long to wait for a lower loss", unit="epochs"
     )
-    factor: Fraction = setting(0.5, *_COURSE, text="of plateau: multiplies the rate")
+    factor: Fraction = setting(0.5, *_EPOCHS, text="of plateau: multiplies the rate")
 
     def rate(
         self, first: float, epochs: int, steps: int, step: int, losses: Sequence[float]
     ) -> float:
-        """Give the learning rate of one step; see :meth:`Constant.rate`."""
+        """Return the learning rate of one step; see :meth:`Constant.rate`."""
         rate, best, waited = first, math.inf, 0
         for loss in losses:
             best, waited = (loss, 0) if loss < best else (best, waited + 1)
@@ -198,25 +198,25 @@ class Augmentation(Parameters):
     """Random changes of each training crop, each cell by itself."""
 
     flips: bool = setting(
-        True, *_COURSE, text="mirror left–right and up–down, each with probability ½"
+        True, *_EPOCHS, text="mirror left–right and up–down, each with probability ½"
     )
-    turns: bool = setting(True, *_COURSE, text="rotate by 0, 90, 180 or 270 degrees")
-    rotations: bool = setting(False, *_COURSE, text="rotate by any angle; doubles the stored crops")
+    turns: bool = setting(True, *_EPOCHS, text="rotate by 0, 90, 180 or 270 degrees")
+    rotations: bool = setting(False, *_EPOCHS, text="rotate by any angle; doubles the stored crops")
     shift: int = setting(
-        4, *_COURSE, text="largest shift in each direction, in whole pixels", unit="pixels", ge=0
+        4, *_EPOCHS, text="largest shift in each direction, in whole pixels", unit="pixels", ge=0
     )
 
 
 class Optimizer(Parameters):
     """How a step changes weights."""
 
-    name: Literal["sgd", "adam", "adamw"] = setting("sgd", *_COURSE, text="which rule")
+    name: Literal["sgd", "adam", "adamw"] = setting("sgd", *_EPOCHS, text="which rule")
     momentum: float = setting(
-        0.9, *_COURSE, text="of sgd: share of the last step that is repeated", ge=0, lt=1
+        0.9, *_EPOCHS, text="of sgd: share of the last step that is repeated", ge=0, lt=1
     )
     weight_decay: float = setting(
         0.0,
-        *_COURSE,
+        *_EPOCHS,
         text="share of every weight, times the learning rate, that is subtracted in each step; "
         "decoupled from the gradient, so that `adam` with it is `adamw`",
         ge=0,
@@ -232,7 +232,7 @@ class EarlyStopping(Parameters):
     """Stop when the validation loss has not improved for so many epochs."""
 
     patience: PositiveInt = setting(
-        10, *_COURSE, text="how long to wait for a lower loss", unit="epochs"
+        10, *_EPOCHS, text="how long to wait for a lower loss", unit="epochs"
     )
 
 
@@ -252,7 +252,7 @@ class Train(Parameters):
     )
     weights: str = setting(
         "none",
-        *_COURSE,
+        *_EPOCHS,
         text="what training begins with: none, imagenet, or a weight file (of this program or of "
         "Keras 2), relative to the project's folder",
     )
@@ -261,27 +261,27 @@ class Train(Parameters):
     validation: Validation = Validation()
     augment: Augmentation = Augmentation()
     epochs: PositiveInt = setting(
-        10, *_COURSE, text="number of epochs; raise it to continue training"
+        10, *_EPOCHS, text="number of epochs; raise it to continue training"
     )
     steps: PositiveInt | None = setting(
         None,
-        *_COURSE,
+        *_EPOCHS,
         text="batches in an epoch; none: enough for as many cells as there are to train on",
     )
-    batch_size: PositiveInt = setting(32, *_COURSE, text="examples in a step")
+    batch_size: PositiveInt = setting(32, *_EPOCHS, text="examples in a step")
     optimizer: Optimizer = Optimizer()
-    learning_rate: PositiveFloat = setting(0.01, *_COURSE, text="size of a step")
-    schedule: Schedule = setting(Constant(), *_COURSE, text="how the learning rate changes")
+    learning_rate: PositiveFloat = setting(0.01, *_EPOCHS, text="size of a step")
+    schedule: Schedule = setting(Constant(), *_EPOCHS, text="how the learning rate changes")
     label_smoothing: float = setting(
-        0.0, *_COURSE, text="share of each label that is spread over all classes", ge=0, lt=1
+        0.0, *_EPOCHS, text="share of each label that is spread over all classes", ge=0, lt=1
     )
     precision: Precision = setting(
         "float32",
-        *_COURSE,
+        *_EPOCHS,
         text="of the network's computations; weights are float32 in any case",
     )
     devices: Literal["all"] | PositiveInt = setting(
-        1, *_COURSE, text="number of this machine's GPUs to train on; a batch is divided"
+        1, *_EPOCHS, text="number of this machine's GPUs to train on; a batch is divided"
     )
     top_k: PositiveInt = setting(
         5,
@@ -289,7 +289,7 @@ class Train(Parameters):
         text="k of `val_top_<k>_accuracy`: the label is among the k largest predictions",
     )
     early_stopping: EarlyStopping | None = setting(
-        None, *_COURSE, text="stop when the validation loss no longer improves; none: never"
+        None, *_EPOCHS, text="stop when the validation loss no longer improves; none: never"
     )
     trackers: tuple[Literal["mlflow", "wandb", "comet"], ...] = setting(
         (), Decides.NOTHING, text="services that the metrics of each epoch are sent to"

@@ -1,4 +1,8 @@
-"""The optimizer and the loss of training, made of its settings."""
+"""The optimizer and the loss of training, made of its settings.
+
+Apart from the loop that uses them: what is minimized and by which rule is changed, and tested,
+without the order of epochs and files.
+"""
 
 from __future__ import annotations
 
