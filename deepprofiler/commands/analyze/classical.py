@@ -1,7 +1,7 @@
 """Classical features as a baseline: measured by cp-measure, or read from another program's table.
 
-They are scored by the step ``evaluate``. Measuring them is a small command of its own, which keeps
-a well file for each well, so it does not stand there.
+They are scored by the step ``evaluate``, and checked before any step. Measuring them keeps a file
+for each well, as ``profile`` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pandas as pd
 
 from deepprofiler.columns import CELL, COUNT, PLATE, SITE, WELL
 from deepprofiler.commands import run_earlier
-from deepprofiler.errors import DataError
+from deepprofiler.commands.analyze.wording import left_out_table
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.imaging.object_features import CP_MEASURE, measure_objects, require_cp_measure
 from deepprofiler.imaging.read import inspect, read_labels
@@ -51,6 +52,50 @@ from deepprofiler.project.well_file import (
 _BASELINE = "classical"
 # So many rows and features are named in a note.
 _NAMED = 5
+
+
+def require_classical(source: str, path: Path, wells: pd.DataFrame) -> list[str]:
+    """Check that classical features can be measured or read.
+
+    Parameters
+    ----------
+    source : str
+        As ``analyze.classical`` names it.
+    path : Path
+        Where the table is, if it is one.
+    wells : DataFrame
+        Plate and well of the wells of the index.
+
+    Returns
+    -------
+    list of str
+        What was found in a table, for a summary; nothing where features are to be measured.
+
+    Raises
+    ------
+    ConfigError
+        The table does not exist, or cp-measure is not installed.
+    DataError
+        The table cannot be read, has no plate and well, or no well of the index.
+    """
+    if source == CP_MEASURE:
+        require_cp_measure()
+        return []
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise ConfigError(
+            f"analyze.classical names {source}: {path} {problem}; give {CP_MEASURE}, or the path "
+            "of a table, relative to the project's folder"
+        )
+    ours = Profiles(wells, np.zeros((len(wells), 1)), ["none"])
+    try:
+        features = join(ours, Profiles.read(path), [PLATE, WELL]).profiles
+    except DataError as error:
+        raise DataError(f"classical features of {path.name}: {error}") from None
+    return [
+        f"classical features: {len(features.names)} in {source}, of {len(features)} of "
+        f"{len(wells)} wells"
+    ]
 
 
 def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Profiles | None:
@@ -91,7 +136,7 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
         features, left_out = without_undefined(with_enough_cells(joined.profiles))
     except DataError as error:
         raise DataError(f"classical features of {path.name}: {error}") from None
-    table = pd.DataFrame(left_out.items(), columns=["feature", "reason"])
+    table = left_out_table(left_out)
     with replacing(left_out_path) as temporary:
         table.to_csv(temporary, index=False)
     for what, names in (

@@ -6,18 +6,10 @@ hours of training.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-
 from deepprofiler.columns import PLATE, WELL
+from deepprofiler.commands.analyze.classical import require_classical
 from deepprofiler.commands.analyze.normalize import Normalization
-from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.evaluation.evaluations import choose
-from deepprofiler.imaging.object_features import CP_MEASURE, require_cp_measure
-from deepprofiler.profiling.join import join
-from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.project import Project
 from deepprofiler.registry import EVALUATIONS, NORMALIZERS
 from deepprofiler.report.embedding import require_umap
@@ -53,29 +45,10 @@ def require_analysis(project: Project, *, report: bool) -> list[str]:
     choose(settings.evaluate or ())
     if report and settings.embedding == "umap":
         require_umap()
-    if settings.classical == CP_MEASURE:
-        require_cp_measure()
-        return []
     if settings.classical is None:
         return []
-    wells = project.index.well_table()[[PLATE, WELL]]
-    return [_require_table(settings.classical, project.named_path(settings.classical), wells)]
-
-
-def _require_table(source: str, path: Path, wells: pd.DataFrame) -> str:
-    """Look for the wells of the index in a table of classical features."""
-    if not path.is_file():
-        is_what = "is a folder" if path.is_dir() else "does not exist"
-        raise ConfigError(
-            f"analyze.classical names {source}: {path} {is_what}; give {CP_MEASURE}, or a "
-            "table from the project's folder on"
-        )
-    ours = Profiles(wells, np.zeros((len(wells), 1)), ["none"])
-    try:
-        features = join(ours, Profiles.read(path), [PLATE, WELL]).profiles
-    except DataError as error:
-        raise DataError(f"classical features of {path.name}: {error}") from None
-    return (
-        f"classical features: {len(features.names)} in {source}, of {len(features)} of "
-        f"{len(wells)} wells"
+    return require_classical(
+        settings.classical,
+        project.named_path(settings.classical),
+        project.index.well_table()[[PLATE, WELL]],
     )

@@ -73,7 +73,9 @@ def test_a_table_of_cellprofiler_is_one_more_baseline(tmp_path: Path) -> None:
     assert "left out 1 of our wells that it does not have: P1 A01" in text
     assert "left out 1 feature(s) that are undefined in some well: Nuclei_Broken" in text
     left_out = pd.read_csv(project.profiles_path("classical-features-left-out.csv"))
-    assert left_out.values.tolist() == [["Nuclei_Broken", "undefined in 2 of 11 profiles"]]
+    assert left_out.values.tolist() == [
+        ["Nuclei_Broken", "undefined in 2 of 11 profiles", "undefined"]
+    ]
     table = scores(project)
     assert "the learned profile" in table.index
     # Controls are not asked: four wells of each of two treatments.
