@@ -16,17 +16,17 @@ from deepprofiler.config.original import (
 PAGE = Path(__file__).with_name("original-keys.md")
 
 HEAD = """\
-# What became of each key of the original's config
+# What became of the original's config keys
 
 <!-- Made by `python docs/make_original_keys.py`; do not edit. -->
 
-A JSON config of the original DeepProfiler (0.1 to 0.5.1) can stay as it is: put it into
-`inputs/config`. When it is read, the log tells for each key what became of it. This page lists all
-keys. A key of the original that stands in none of these tables is refused as unknown.
-[Coming from the original](original.md) says what else differs.
+A JSON config of the original DeepProfiler (0.1 to 0.5.1) works as it is: put it into
+`inputs/config`. When it is read, the log says what became of each key. This page lists all keys. A
+key that is not on this page is an error. [Coming from the original](original.md) lists the other
+differences.
 """
 
-#: A value for the keys whose fate depends on it.
+#: A value for each key whose translation depends on the value.
 SAMPLES: dict[str, Any] = {
     "train.partition.targets": ["Treatment"],
     "train.model.name": "resnet",
@@ -43,7 +43,7 @@ SAMPLES: dict[str, Any] = {
     "profile.feature_layer": "res4a_relu",
     "profile.checkpoint": "checkpoint_0010.hdf5",
 }
-#: Other values that such a key needs beside it.
+#: Other keys that the translation of a key depends on.
 BESIDE: dict[str, dict[str, Any]] = {
     "dataset.images.width": {"dataset.images.height": 520},
     "dataset.images.height": {"dataset.images.width": 696},
@@ -60,43 +60,42 @@ BESIDE: dict[str, dict[str, Any]] = {
 
 def text() -> str:
     """Give the page as text."""
-    here, ignored, refused = [], [], []
+    kept, ignored, refused = [], [], []
     for key in original.known_keys():
         if key in EARLIER:
             continue
         if key in REFUSED:
-            fine = ", ".join(f"`{value}`" for value in HARMLESS[key])
-            refused.append(f"| `{key}` | {REFUSED[key]} | {fine} |\n")
+            accepted = ", ".join(f"`{value}`" for value in HARMLESS[key])
+            refused.append(f"| `{key}` | {REFUSED[key]} | {accepted} |\n")
             continue
-        said = _fate(key)
-        if said.startswith("is ignored: "):
-            ignored.append(f"| `{key}` | {said.removeprefix('is ignored: ')} |\n")
+        note = _note(key)
+        if note.startswith("is ignored: "):
+            ignored.append(f"| `{key}` | {note.removeprefix('is ignored: ')} |\n")
         else:
-            example = f" (here `{SAMPLES[key]}`)" if key in SAMPLES else ""
-            here.append(f"| `{key}`{example} | {said} |\n")
+            example = f" (for example `{SAMPLES[key]}`)" if key in SAMPLES else ""
+            kept.append(f"| `{key}`{example} | {note} |\n")
     sections = [f"| `{name}` | {why} |\n" for name, why in IGNORED_SECTIONS.items()]
     earlier = [f"| `{old}` | `{new}` |\n" for old, new in sorted(EARLIER.items())]
     return "".join(
         [
             HEAD,
-            "\n## Kept under this or another name\n\n| key | it |\n|---|---|\n",
-            *here,
-            "\n## Without an effect\n\n| key | why |\n|---|---|\n",
+            "\n## Kept or renamed\n\n| key | what became of it |\n|---|---|\n",
+            *kept,
+            "\n## Ignored\n\n| key | why |\n|---|---|\n",
             *ignored,
-            "\nWhole sections without an effect:\n\n| section | why |\n|---|---|\n",
+            "\nWhole sections that are ignored:\n\n| section | why |\n|---|---|\n",
             *sections,
-            "\n## Refused\n\nIgnoring these would give other results. Other values than those of "
-            "the last column end with an error.\n\n| key | why | accepted |\n|---|---|---|\n",
+            "\n## Refused\n\nIgnoring these keys would change the results. Only the values in the "
+            "last column are accepted.\n\n| key | why | accepted values |\n|---|---|---|\n",
             *refused,
-            "\n## Keys of older versions\n\nThese stood elsewhere in earlier versions, and are "
-            "read as the key beside them.\n\n| older | read as |\n|---|---|\n",
+            "\n## Keys of older versions\n\nOlder versions used other names for these keys.\n\n| older | read as |\n|---|---|\n",
             *earlier,
         ]
     )
 
 
-def _fate(key: str) -> str:
-    """What is said of a key when a config holds it."""
+def _note(key: str) -> str:
+    """Message for a key when a config has it."""
     values: dict[str, Any] = {}
     for path, value in {key: SAMPLES.get(key, 1), **BESIDE.get(key, {})}.items():
         *sections, name = path.split(".")
