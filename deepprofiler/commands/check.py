@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.project.index import Index, Site
 from deepprofiler.project.outcome import Outcome
-from deepprofiler.project.sites import explain, read_cells
+from deepprofiler.project.sites import explain, read_cells, read_uncorrected
 from deepprofiler.project.splits import training_labels
 
 # A minimum above half of the maximum is a pedestal: dividing by an illumination function would
@@ -65,7 +66,9 @@ def check(project: Project) -> Outcome:
     index = project.index
     findings = _Findings()
     workers = min(project.workers, len(index.sites))
-    results = ordered_map(_planes, index.sites, workers=workers)
+    prepare = project.config.prepare
+    read = partial(_planes, corrected=prepare.illumination or prepare.compress)
+    results = ordered_map(read, index.sites, workers=workers)
     planes = list(track(results, len(index.sites), "check: sites"))
     _check_images(project, planes, findings)
     _check_locations(project, planes, findings)
@@ -85,7 +88,7 @@ def check(project: Project) -> Outcome:
     )
 
 
-def _planes(site: Site) -> list[_Plane]:
+def _planes(site: Site, corrected: bool) -> list[_Plane]:
     """Read each file of a site by itself, so that every broken one is found."""
     members: dict[Path, list[ImageFile]] = defaultdict(list)
     for file in site.files:
@@ -93,7 +96,7 @@ def _planes(site: Site) -> list[_Plane]:
     planes: dict[ImageFile, _Plane] = {}
     for path, files in members.items():
         try:
-            image = read_site(files)
+            image = read_uncorrected(files) if corrected else read_site(files)
             size = inspect(path).pixel_size
         except DataError as error:
             planes |= dict.fromkeys(files, _Plane(problem=explain(site, error)))

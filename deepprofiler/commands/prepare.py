@@ -35,6 +35,7 @@ from deepprofiler.project.sites import (
     explain,
     image_paths,
     load_illumination,
+    read_uncorrected,
     require_whole_index,
     states,
 )
@@ -88,7 +89,12 @@ def prepare(project: Project) -> Outcome:
         if measured.statistics is None:
             failures.add(plate, "", "", "none of the plate's sites could be read")
             continue
-        _write(project, plate, outdated[plate], measured)
+        uncorrected = _write(project, plate, outdated[plate], measured)
+        if uncorrected and settings.illumination:
+            outcome.notes.append(
+                f"plate {plate}: {', '.join(uncorrected)} stays uncorrected, since its dark parts "
+                "are not above 0"
+            )
         written += 1
     if written:
         plates = counted(written, "plate", "plates")
@@ -167,7 +173,7 @@ def _unreadable(
     for site in sites:
         if (site.well, site.site) in measured.failed:
             try:
-                read_site(site.files)
+                read_uncorrected(site.files)
             except DataError as error:
                 unreadable.append((site, error))
     return unreadable if len(unreadable) == len(measured.failed) else None
@@ -215,7 +221,7 @@ def _measure(
     measured = _Measured(None, [], [], {})
     for site in sites:
         try:
-            image = read_site(site.files)
+            image = read_uncorrected(site.files)
         except DataError as error:
             measured.failed.append((site, error))
             continue
@@ -245,8 +251,14 @@ def _by_plate(
     next(progress, None)
 
 
-def _write(project: Project, plate: str, sites: list[Site], measured: _Measured) -> None:
-    """Write a plate's illumination and the quality of its sites."""
+def _write(project: Project, plate: str, sites: list[Site], measured: _Measured) -> tuple[str, ...]:
+    """Write a plate's illumination and the quality of its sites.
+
+    Returns
+    -------
+    tuple of str
+        Channels that no function could be made for; see ``Illumination.flat``.
+    """
     settings = project.config.prepare
     assert measured.statistics is not None
     finished = measured.statistics.finish(
@@ -266,6 +278,7 @@ def _write(project: Project, plate: str, sites: list[Site], measured: _Measured)
     )
     write_quality(project, plate, measured.quality)
     illumination.save(project.illumination_path(plate), finished)
+    return finished.flat
 
 
 def _compress(project: Project, failures: Failures, outcome: Outcome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from deepprofiler.imaging.crop import (
     random_views,
 )
 from deepprofiler.imaging.illumination import Illumination
-from deepprofiler.imaging.read import ImageFile, read_labels, read_site
+from deepprofiler.imaging.read import ImageFile, inspect, read_labels, read_site
 from deepprofiler.learning.cell_store import margin
 from deepprofiler.parameters import Decides
 from deepprofiler.project import Project
@@ -101,6 +101,28 @@ class SiteReader:
                 f"{site.plate} is {_size(function)}: run `prepare` again after changing images"
             )
         return illumination.correct(image, function)
+
+
+def read_uncorrected(files: Sequence[ImageFile]) -> np.ndarray:
+    """Read images (H, W, C) that are to be corrected.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or is itself an output of this program.
+    """
+    image = read_site(files)
+    for path in dict.fromkeys(file.path for file in files):
+        if (kind := inspect(path).written_as) == "copy":
+            raise ImageError(
+                path,
+                "output",
+                "an 8-bit copy that `prepare` wrote, which is corrected already: name the original "
+                "image, or set prepare.illumination and prepare.compress to false",
+            )
+        if kind == "labels":
+            raise ImageError(path, "output", "a label image that `locate` wrote, not a channel")
+    return image
 
 
 def image_paths(project: Project, site: Site) -> dict[str, Path]:

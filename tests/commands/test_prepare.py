@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from command import Answer, command
 from deepprofiler.commands import locate, prepare
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
-from deepprofiler.imaging.read import ImageFile, read_site
+from deepprofiler.imaging.read import ImageFile
 from deepprofiler.project import Project
-from deepprofiler.project.sites import SiteReader, correction_digest, explain
+from deepprofiler.project.sites import SiteReader, correction_digest, explain, read_uncorrected
 
 
 @pytest.fixture(scope="module")
@@ -315,9 +316,9 @@ def test_a_broken_stack_is_read_and_told_once(base, monkeypatch):
 
     def count(files):
         read.append(list(files))
-        return read_site(files)
+        return read_uncorrected(files)
 
-    monkeypatch.setattr(check, "read_site", count)
+    monkeypatch.setattr(check, "read_uncorrected", count)
     answer = run(base, "check")
     assert len(read) == 6
     assert "left out 2 problems" in answer.text
@@ -333,3 +334,50 @@ def test_files_of_an_earlier_version_are_measured_anew(base):
     assert prepare.is_needed(project)
     assert run(base, "prepare").code == 0
     assert not prepare.is_needed(project)
+
+
+def name_copies(base: BaseProject, folder: str) -> None:
+    """Let the index name the 8-bit copies, which lie in a folder."""
+    for row in base.rows:
+        for channel in ("DNA", "ER", "AGP"):
+            row[channel] = f"{folder}/{Path(row[channel]).stem}.png"
+    base.write_index()
+
+
+def test_outputs_are_refused_as_images(base):
+    """Copies are corrected: they would be divided by a second function."""
+    configure(base, compress=True)
+    assert run(base, "prepare").code == 0
+    name_copies(base, "../../outputs/compressed/images/P1")
+    answer = run(base, "prepare")
+    assert answer.code == 2
+    assert "index.csv line 2: channel DNA names ../../outputs/compressed" in answer.text
+    shutil.move(base.root / "outputs/compressed/images/P1", base.images / "moved")
+    name_copies(base, "moved")
+    for words in ("check", "prepare"):
+        answer = run(base, words)
+        assert answer.code == 1
+        assert "an 8-bit copy that `prepare` wrote" in answer.text
+    configure(base, compress=False, illumination=False)
+    assert run(base, "check").code == 0
+
+
+def test_changed_images_are_measured_again(base):
+    """By content: other pixels or channels; not by another time of the same file."""
+    prepare.prepare(configure(base))
+    path = function_path(base)
+    before = path.read_bytes()
+    for image in base.images.rglob("*.tif"):
+        os.utime(image, ns=(1, 1))
+    assert not prepare.is_needed(configure(base))
+    prepare.prepare(configure(base))
+    assert path.read_bytes() == before
+    image = base.image("P1", "A02", "1", "ER")
+    tifffile.imwrite(image, tifffile.imread(image)[::-1])
+    assert prepare.is_needed(configure(base))
+    prepare.prepare(configure(base))
+    assert path.read_bytes() != before
+    assert not prepare.is_needed(configure(base))
+    base.rows[0]["DNA"], base.rows[0]["ER"] = base.rows[0]["ER"], base.rows[0]["DNA"]
+    base.write_index()
+    assert prepare.is_needed(configure(base)), "the same files in other channels"
