@@ -48,7 +48,7 @@ def simulate(
     summary = write_screen(paths, design, seed, project.workers)
     config = project.first_config_path
     notes = []
-    if not _write_config(config, paths.truth / "config.yaml", _config(design)):
+    if not _write_config(config, paths.config, _config(design)):
         notes.append(f"kept {config}, since it was edited or not written by simulate")
     return Outcome(
         "simulate",

@@ -55,7 +55,8 @@ class Cells:
     @property
     def cell_area(self) -> Values:
         """Area within each cell's outline, pixels² (N,)."""
-        return np.pi * self.long * self.short * (1 + (np.abs(self.lobes) ** 2).sum(axis=1) / 2)
+        lobes = (np.abs(self.lobes) ** 2).sum(axis=1)
+        return np.asarray(np.pi * self.long * self.short * (1 + lobes / 2), dtype=np.float64)
 
 
 def make_cells(

@@ -177,7 +177,7 @@ def _texture(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> 
     noise = gaussian_filter(
         rng.standard_normal(shape, dtype=np.float32), sigma, truncate=3, mode="wrap"
     )
-    return noise / noise.std()
+    return np.asarray(noise / noise.std(), dtype=np.float32)
 
 
 def _splat(x: Values, y: Values, weight: Values, shape: tuple[int, int]) -> Image:

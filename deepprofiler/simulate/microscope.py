@@ -1,4 +1,8 @@
-"""Put cells under a microscope: blur, gain, background, vignetting, noise."""
+"""Put cells under a microscope: blur, gain, background, vignetting, noise.
+
+A file of its own: what an image loses and gains between the cells and the disk, whose truth is
+tested without writing a screen.
+"""
 
 from __future__ import annotations
 

@@ -54,6 +54,11 @@ class ScreenPaths:
     truth: Path
     locations: Path | None = None
 
+    @property
+    def config(self) -> Path:
+        """Copy of the configuration that was written with the screen."""
+        return self.truth / "config.yaml"
+
 
 @dataclass(frozen=True)
 class Summary:
