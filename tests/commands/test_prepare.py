@@ -18,7 +18,7 @@ from command import Answer, command
 from deepprofiler.commands import locate, prepare
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
-from deepprofiler.imaging.read import ImageFile
+from deepprofiler.imaging.read import ImageFile, read_site
 from deepprofiler.project import Project
 from deepprofiler.project.sites import SiteReader, correction_digest, explain, read_uncorrected
 
@@ -284,7 +284,8 @@ def test_failures_say_which_line_and_channel(base):
         "index.csv line 4: channel ER names P1/A02_s1_ER.tif, which does not exist. "
         "Paths are relative to inputs/images."
     )
-    empty = f"index.csv line 6: channel AGP: {base.image('P1', 'A03', '1', 'AGP')}: the file is empty"
+    image = base.image("P1", "A03", "1", "AGP")
+    empty = f"index.csv line 6: channel AGP: {image}: the file is empty"
     for words in ("check", "prepare"):
         answer = run(base, words)
         assert missing in answer.text, answer.text
