@@ -59,7 +59,8 @@ def main() -> None:
     negative = wells.values(TREATMENT) == "DMSO"
     standardize = Standardize(plate=PLATE).fit(wells, controls=negative)
     wells, controls = standardize.transform(wells), standardize.transform_moments(controls)
-    say(f"standardized ({standardize.notes_[0]})", start)
+    reference = "plate" if standardize.fitted_.group else "screen"
+    say(f"standardized by {reference} on {standardize.fitted_.reference}", start)
     tvn = TVN(batch=BATCH).fit(wells, controls=negative, cells=controls)
     wells = tvn.transform(wells)
     say("TVN", start)

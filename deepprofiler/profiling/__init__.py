@@ -1,6 +1,10 @@
-"""From features of cells to normalized profiles. Needs no TensorFlow.
+"""From features of cells to normalized profiles.
 
-Tables beside matrices in, tables out: nothing here knows of a project, a config or a path.
+``TVN().fit(profiles, controls=mask).transform(profiles)``: every normalizer follows the contract
+of :class:`~deepprofiler.profiling.normalizer.Normalizer`, and several make a
+:class:`~deepprofiler.profiling.chain.Chain`. Profiles are metadata beside a matrix of features;
+projects and configurations are not known here. Importing this package registers its normalizers,
+and does not import TensorFlow or scikit-learn.
 """
 
 from deepprofiler.profiling.averages import (
@@ -16,6 +20,7 @@ from deepprofiler.profiling.chain import Chain, make_chain
 from deepprofiler.profiling.correct import CellCount, WellPosition
 from deepprofiler.profiling.joint import Harmony, RankNormal
 from deepprofiler.profiling.moments import CellMoments, Moments
+from deepprofiler.profiling.normalizer import FitSummary, LeftOut, Normalizer
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.sphering import Sphering
 from deepprofiler.profiling.standardize import Robust, Standardize
@@ -29,8 +34,11 @@ __all__ = [
     "CellSample",
     "Chain",
     "EfaarTVN",
+    "FitSummary",
     "Harmony",
+    "LeftOut",
     "Moments",
+    "Normalizer",
     "Profiles",
     "RankNormal",
     "Robust",

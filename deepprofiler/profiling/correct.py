@@ -1,4 +1,4 @@
-"""Corrections for what varies with the place and the crowding of a well."""
+"""Corrections for a well's position on its plate, and for its number of cells."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import numpy as np
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments
-from deepprofiler.profiling.normalizer import Normalizer, control_rows
+from deepprofiler.profiling.normalizer import FitSummary, Normalizer, control_rows
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.registry import NORMALIZERS
 
 ROUNDS = 20
-"""Of the median polish, unless its effects stay earlier."""
+"""Largest number of rounds of the median polish."""
 
 
+@NORMALIZERS.register("well-position")
 class WellPosition(Normalizer):
-    """Take away each plate's row and column effects, by Tukey's median polish of every feature.
+    """Remove each plate's row and column effects, by Tukey's median polish of every feature.
 
     The plate's overall level stays. On a plate whose rows or columns hold one treatment each, the
-    treatment's effect is taken away as well.
+    treatment's effect is removed as well.
 
     Parameters
     ----------
@@ -33,8 +35,6 @@ class WellPosition(Normalizer):
     effects_ : dict
         From plate to the effect of each row and column, by its name: ``B`` and ``3`` to (D,).
     """
-
-    name = "well-position"
 
     def __init__(self, *, plate: str, well: str) -> None:
         self.plate = plate
@@ -68,17 +68,17 @@ class WellPosition(Normalizer):
             self.effects_[plate] = _polish(profiles.features[rows].astype(np.float64), own)
         self.names_in_, self.names_ = list(profiles.names), list(profiles.names)
         self.left_out_ = {}
-        self.reference_ = "all wells of each plate"
-        self.n_ = {key: len(rows) for (key,), rows in profiles.groups([self.plate])}
-        largest = max(
-            float(np.abs(effect).max(initial=0))
-            for effects in self.effects_.values()
-            for effect in effects.values()
+        self.fitted_ = FitSummary(
+            reference="all",
+            n={key: len(rows) for (key,), rows in profiles.groups([self.plate])},
+            d=len(profiles.names),
+            group=self.plate,
+            largest_effect=max(
+                float(np.abs(effect).max(initial=0))
+                for effects in self.effects_.values()
+                for effect in effects.values()
+            ),
         )
-        self.notes_ = [
-            f"well-position: rows and columns of {len(self.effects_)} plates, at least "
-            f"{min(self.n_.values())} wells each; the largest effect taken away is {largest:.3g}"
-        ]
         return self
 
     def transform(self, profiles: Profiles) -> Profiles:
@@ -90,15 +90,15 @@ class WellPosition(Normalizer):
             The features are not those of the fit; a plate, row or column was not in it.
         """
         self._check_names(profiles.names)
-        known = self.covers(profiles)
-        if not known.all():
-            first = int(np.flatnonzero(~known)[0])
+        covered = self.covers(profiles)
+        if not covered.all():
+            first = int(np.flatnonzero(~covered)[0])
             raise DataError(
                 f"well-position learns the effects of each plate on its own wells and cannot be "
-                f"applied to others: {int((~known).sum())} of {len(profiles)} profiles are of "
+                f"applied to others: {int((~covered).sum())} of {len(profiles)} profiles are of "
                 f"plates, rows or columns without a well in the fit, such as "
                 f"{profiles.describe(first)}. Fit it again with their wells, or leave it out of a "
-                "chain that new plates shall go through"
+                "chain that is applied to new plates"
             )
         features = profiles.features.astype(np.float64)
         plates = profiles.values(self.plate)
@@ -121,11 +121,11 @@ class WellPosition(Normalizer):
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return the effects; see :class:`Normalizer`."""
         keys = [[plate, list(effects)] for plate, effects in self.effects_.items()]
-        effects = [effect for one in self.effects_.values() for effect in one.values()]
+        effects = [effect for by_name in self.effects_.values() for effect in by_name.values()]
         return {"places": keys}, {"effects": np.stack(effects)}
 
     def restore(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take the effects that :meth:`state` gave."""
+        """Set the effects that :meth:`state` returned."""
         effects = iter(arrays["effects"])
         self.effects_ = {
             plate: {name: next(effects) for name in names} for plate, names in facts["places"]
@@ -135,21 +135,22 @@ class WellPosition(Normalizer):
         """Row (letters) and column (digits) of each profile's well."""
         places = []
         for row, well in enumerate(profiles.values(self.well)):
-            found = re.fullmatch(r"([A-Za-z]+)[-_ ]?0*([0-9]+)", str(well).strip())
-            if found is None:
+            match = re.fullmatch(r"([A-Za-z]+)[-_ ]?0*([0-9]+)", str(well).strip())
+            if match is None:
                 raise DataError(
                     f"well-position: {profiles.describe(row)}: {spoken(self.well)} {well!r} is not "
                     "a row's letters and a column's number, such as B03"
                 )
-            places.append((found[1].upper(), found[2]))
+            places.append((match[1].upper(), match[2]))
         return places
 
 
+@NORMALIZERS.register("cell-count")
 class CellCount(Normalizer):
-    """Take away what each feature owes to the logarithm of the number of cells.
+    """Remove the linear effect of the logarithm of the number of cells from every feature.
 
     y = x − slope · (log n − mean log n), where slope and mean are those of the negative controls:
-    among treated wells, fewer cells may be the effect that is looked for.
+    among treated wells, fewer cells may be the effect of interest.
 
     Parameters
     ----------
@@ -163,8 +164,6 @@ class CellCount(Normalizer):
     center_ : float
         Mean logarithm of the controls' counts.
     """
-
-    name = "cell-count"
 
     def __init__(self, *, count: str) -> None:
         self.count = count
@@ -197,17 +196,18 @@ class CellCount(Normalizer):
         if spread <= 1e-20 * len(rows):
             raise DataError(
                 f"cell-count: all {len(rows)} control wells have the same number of cells, so "
-                "nothing tells what a feature owes to it"
+                "its effect on a feature cannot be estimated"
             )
         values = profiles.features[rows].astype(np.float64)
         self.slope_ = deviations @ (values - values.mean(axis=0)) / spread
         self.names_in_, self.names_ = list(profiles.names), list(profiles.names)
         self.left_out_ = {}
-        self.reference_, self.n_ = "negative control wells", len(rows)
-        low, high = np.exp(logs.min()), np.exp(logs.max())
-        self.notes_ = [
-            f"cell-count: fitted on {len(rows)} control wells of {low:.0f} to {high:.0f} cells"
-        ]
+        self.fitted_ = FitSummary(
+            reference="controls",
+            n=len(rows),
+            d=len(profiles.names),
+            counts=(float(np.exp(logs.min())), float(np.exp(logs.max()))),
+        )
         return self
 
     def transform(self, profiles: Profiles) -> Profiles:
@@ -225,7 +225,7 @@ class CellCount(Normalizer):
         return {"center": self.center_}, {"slope": self.slope_}
 
     def restore(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take slope and center that :meth:`state` gave."""
+        """Set slope and center that :meth:`state` returned."""
         self.center_, self.slope_ = facts["center"], arrays["slope"]
 
     def _logs(self, profiles: Profiles) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Profiles of another program beside ours: averaged, matched by row, without what is undefined."""
+"""Profiles of another program: averaged, matched with ours by row, undefined features left out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
+from deepprofiler.profiling.normalizer import LeftOut
 from deepprofiler.profiling.profiles import Profiles
 
 
@@ -19,7 +20,7 @@ class Joined:
     Attributes
     ----------
     profiles : Profiles
-        Metadata of ours, features of theirs, for every row of ours that they have.
+        Metadata of ours, features of theirs, for every row of ours that is in both.
     unknown : list of str
         Rows of theirs that ours does not have, in words.
     missing : list of str
@@ -50,10 +51,10 @@ def defined_means(profiles: Profiles, by: Sequence[str]) -> Profiles:
     groups = profiles.groups(by)
     means = np.full((len(groups), len(profiles.names)), np.nan)
     for place, (_, rows) in enumerate(groups):
-        found = profiles.features[rows].astype(np.float64)
-        finite = np.isfinite(found)
+        values = profiles.features[rows].astype(np.float64)
+        finite = np.isfinite(values)
         number = finite.sum(axis=0)
-        total = np.where(finite, found, 0.0).sum(axis=0)
+        total = np.where(finite, values, 0.0).sum(axis=0)
         np.divide(total, number, out=means[place], where=number > 0)
     table = pd.DataFrame([key for key, _ in groups], columns=list(by))
     return Profiles(table, means, profiles.names)
@@ -67,8 +68,8 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
     ours : Profiles
         One row for each combination of the columns ``on``.
     theirs : Profiles
-        Rows that share those columns are averaged with :func:`defined_means`; what is undefined
-        in every feature is no row. Whole numbers are compared as text.
+        Rows that share those columns are averaged with :func:`defined_means`; a row whose
+        features are all undefined is ignored. Whole numbers are compared as text.
     on : sequence of str
 
     Raises
@@ -82,28 +83,29 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
     wanted = _keys(ours, on)
     matched = np.array([key in rows for key in wanted], bool)
     own = set(wanted)
-    unknown = [_spoken(key) for key in rows if key not in own]
+    unknown = [_row_text(key) for key in rows if key not in own]
     if not matched.any():
         raise DataError(
             f"none of its {len(rows)} rows is one of ours: it has {unknown[0] if unknown else ''}, "
-            f"we have {_spoken(wanted[0]) if wanted else 'none'}; both must be written the same way"
+            f"we have {_row_text(wanted[0]) if wanted else 'none'}; both must be written the same "
+            "way"
         )
     features = theirs.features[[rows[key] for key in wanted if key in rows]]
     return Joined(
         ours.subset(matched).with_features(features, theirs.names),
         unknown,
-        [_spoken(key) for key in wanted if key not in rows],
+        [_row_text(key) for key in wanted if key not in rows],
     )
 
 
-def without_undefined(profiles: Profiles) -> tuple[Profiles, dict[str, str]]:
+def without_undefined(profiles: Profiles) -> tuple[Profiles, dict[str, LeftOut]]:
     """Leave out the features that are not finite in every profile.
 
     Returns
     -------
     profiles : Profiles
     left_out : dict
-        Feature to the reason, which says in how many profiles it is undefined.
+        Feature to the reason, with the number of profiles in which it is undefined.
 
     Raises
     ------
@@ -113,7 +115,9 @@ def without_undefined(profiles: Profiles) -> tuple[Profiles, dict[str, str]]:
     broken = (~np.isfinite(profiles.features)).sum(axis=0)
     kept = np.flatnonzero(broken == 0)
     left_out = {
-        profiles.names[column]: f"undefined in {broken[column]} of {len(profiles)} profiles"
+        profiles.names[column]: LeftOut(
+            "undefined", values={"undefined": int(broken[column]), "n": len(profiles)}
+        )
         for column in np.flatnonzero(broken)
     }
     if not len(kept):
@@ -141,5 +145,5 @@ def _keys(profiles: Profiles, columns: Sequence[str]) -> list[tuple[str, ...]]:
     return list(zip(*parts, strict=True))
 
 
-def _spoken(key: tuple[str, ...]) -> str:
+def _row_text(key: tuple[str, ...]) -> str:
     return " ".join(part or "(blank)" for part in key)

@@ -14,8 +14,9 @@ import numpy as np
 from deepprofiler.columns import spoken
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.profiling.moments import CellMoments
-from deepprofiler.profiling.normalizer import Normalizer
+from deepprofiler.profiling.normalizer import FitSummary, LeftOut, Normalizer
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.registry import NORMALIZERS
 
 
 class Joint(Normalizer):
@@ -26,7 +27,7 @@ class Joint(Normalizer):
 
     @abstractmethod
     def _correct(self, profiles: Profiles) -> np.ndarray:
-        """Corrected features, (n, E); sets names_, left_out_, reference_ and notes_."""
+        """Return corrected features, (n, E); sets names_, left_out_ and fitted_."""
 
     def fit(
         self,
@@ -51,7 +52,7 @@ class Joint(Normalizer):
                 f"{self.name} tells profiles apart by their metadata, and two have the same: "
                 f"{profiles.describe(doubled)}; add a column such as the well"
             )
-        self.names_in_, self.n_ = list(profiles.names), len(profiles)
+        self.names_in_ = list(profiles.names)
         self.left_out_ = {}
         self._features = self._correct(profiles)
         return self
@@ -70,9 +71,9 @@ class Joint(Normalizer):
         if len(unknown):
             raise DataError(
                 f"{self.name} corrects the profiles of one fit together and cannot be applied to "
-                f"others: {len(unknown)} of {len(profiles)} were not among its {self.n_}, such as "
-                f"{profiles.describe(int(unknown[0]))}. Fit it again on old and new plates "
-                "together, or leave it out of a chain that new plates shall go through"
+                f"others: {len(unknown)} of {len(profiles)} were not among its {self.fitted_.n}, "
+                f"such as {profiles.describe(int(unknown[0]))}. Fit it again on old and new plates "
+                "together, or leave it out of a chain that is applied to new plates"
             )
         return profiles.with_features(self._features[rows], self.names_)
 
@@ -81,14 +82,15 @@ class Joint(Normalizer):
         return np.array([key in self._rows for key in _keys(profiles)], bool)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return nothing: what is known of single profiles is no parameter."""
+        """Return nothing: the corrected profiles are not saved."""
         return {}, {}
 
     def restore(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Know no profile."""
+        """Set no profiles: every transform is refused."""
         self._rows, self._features = {}, np.zeros((0, len(self.names_)))
 
 
+@NORMALIZERS.register("rank-normal")
 class RankNormal(Joint):
     """Rank-based inverse normal transformation of every feature over all profiles.
 
@@ -97,7 +99,6 @@ class RankNormal(Joint):
     values is left out and listed.
     """
 
-    name = "rank-normal"
     offset = 3 / 8
 
     def _correct(self, profiles: Profiles) -> np.ndarray:
@@ -107,30 +108,30 @@ class RankNormal(Joint):
         known = np.isfinite(values)
         if np.isinf(values).any():
             profiles.require_finite(np.flatnonzero(np.isinf(values).any(axis=1)))
-        given = np.full(values.shape, np.nan)
+        scores = np.full(values.shape, np.nan)
         kept = []
         for column, name in enumerate(profiles.names):
             rows = np.flatnonzero(known[:, column])
-            ours = values[rows, column]
-            if not len(rows) or ours.min() == ours.max():
-                self.left_out_[name] = f"no two different values among {len(rows)} known"
+            present = values[rows, column]
+            if not len(rows) or present.min() == present.max():
+                self.left_out_[name] = LeftOut("one-value", values={"n": len(rows)})
                 continue
             kept.append(column)
-            share = (rankdata(ours) - self.offset) / (len(rows) + 1 - 2 * self.offset)
-            given[rows, column] = norm.ppf(share)
+            share = (rankdata(present) - self.offset) / (len(rows) + 1 - 2 * self.offset)
+            scores[rows, column] = norm.ppf(share)
         if not kept:
             raise DataError(f"rank-normal: none of {len(profiles.names)} features varies")
         self.names_ = [profiles.names[column] for column in kept]
-        self.reference_ = "all wells"
-        missing = int(np.isnan(given[:, kept]).sum())
-        self.notes_ = [
-            f"rank-normal: over all {len(values)} wells"
-            + (f"; {len(self.left_out_)} features left out" if self.left_out_ else "")
-            + (f"; {missing} missing values stay missing" if missing else "")
-        ]
-        return given[:, kept]
+        self.fitted_ = FitSummary(
+            reference="all",
+            n=len(values),
+            d=len(profiles.names),
+            missing=int(np.isnan(scores[:, kept]).sum()),
+        )
+        return scores[:, kept]
 
 
+@NORMALIZERS.register("harmony")
 class Harmony(Joint):
     """Harmony (Korsunsky et al. 2019): soft clusters in which batches are moved together.
 
@@ -144,12 +145,10 @@ class Harmony(Joint):
     clusters : int, optional
         None: a thirtieth of the profiles, from 1 to 100.
     iterations : int
-        At most so many; fewer where the objective stays.
+        At most this many; fewer where the objective no longer changes.
     seed : int
         Of the first clusters.
     """
-
-    name = "harmony"
 
     def __init__(
         self,
@@ -200,12 +199,12 @@ class Harmony(Joint):
             verbose=False,
         )
         self.names_ = list(profiles.names)
-        self.reference_ = "all wells"
-        batches = " and ".join(
-            f"{size} values of {spoken(column)}"
-            for size, column in zip(sizes, columns, strict=True)
+        self.fitted_ = FitSummary(
+            reference="all",
+            n=len(profiles),
+            d=len(profiles.names),
+            mixed=dict(zip(columns, sizes, strict=True)),
         )
-        self.notes_ = [f"harmony: {len(profiles)} wells mixed over {batches}"]
         return np.asarray(result.Z_corr, np.float64)
 
 

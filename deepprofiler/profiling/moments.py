@@ -1,6 +1,6 @@
 """Mean and covariance of many cells, without keeping the cells.
 
-A well's cells are added and forgotten; moments of wells, plates and batches are merged. All in
+A well's cells are added and not kept; moments of wells, plates and batches are merged. All in
 float64. A screen of P plates and D features needs 4 · P · D² bytes.
 """
 
@@ -65,8 +65,8 @@ class Moments:
     def rank(self) -> int:
         """Rank of the covariance; what is below 1e-12 of its largest axis is rounding noise."""
         spread = np.abs(np.linalg.eigvalsh(self.scatter))
-        found = int((spread > 1e-12 * spread.max(initial=0)).sum())
-        return max(0, min(found, self.n - 1))
+        rank = int((spread > 1e-12 * spread.max(initial=0)).sum())
+        return max(0, min(rank, self.n - 1))
 
 
 Group = tuple[tuple[str, Any], ...]
@@ -76,7 +76,7 @@ class CellMoments(Mapping[Group, Moments]):
     """Moments of cells by group, such as the negative controls of each plate.
 
     Like :class:`~deepprofiler.profiling.profiles.Profiles`, with moments in the place of features.
-    A group is a tuple of pairs (column, value), so that it can be asked for its plate or batch.
+    A group is a tuple of pairs (column, value), so that its plate or batch can be read.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class CellMoments(Mapping[Group, Moments]):
     ----------
     kept : dict
         From a group to the number of cells, their mean (D,) and the upper triangle of their
-        scatter, row by row: it is symmetric, and half of it says all.
+        scatter, row by row, since it is symmetric.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -136,7 +136,7 @@ class CellMoments(Mapping[Group, Moments]):
         Raises
         ------
         DataError
-            The groups do not know the column.
+            The groups do not have the column.
         """
         merged: dict[Any, Moments] = {}
         for key, moments in self.items():
@@ -145,7 +145,7 @@ class CellMoments(Mapping[Group, Moments]):
         return merged
 
     def changed(self, names: list[str], change: Callable[[Group, Moments], Moments]) -> CellMoments:
-        """Return the moments of changed cells, made anew whenever a group is asked for.
+        """Return the moments of changed cells, computed again for each access to a group.
 
         Parameters
         ----------
@@ -158,18 +158,18 @@ class CellMoments(Mapping[Group, Moments]):
 
     @staticmethod
     def value(group: Group, column: str) -> Any:
-        """Return a group's value of a column. Raises DataError where it does not know it."""
+        """Return a group's value of a column. Raises DataError where there is none."""
         values = dict(group)
         if column not in values:
             raise DataError(
-                f"the cells were gathered by {', '.join(values) or 'nothing'}; gather them by "
+                f"the cells were grouped by {', '.join(values) or 'nothing'}; group them by "
                 f"{column} too"
             )
         return values[column]
 
 
 class _Changed(CellMoments):
-    """Keeps nothing but what it is made from."""
+    """Moments that are computed from those of another, and not kept."""
 
     def __init__(
         self,
@@ -196,6 +196,6 @@ class _Changed(CellMoments):
 def pooled(moments: Iterable[Moments], size: int) -> Moments:
     """Merge moments of D = ``size`` features into one."""
     total = Moments.empty(size)
-    for one in moments:
-        total = total + one
+    for part in moments:
+        total = total + part
     return total

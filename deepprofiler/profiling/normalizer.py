@@ -1,11 +1,12 @@
-"""What every step of a normalization is: fitted on some profiles, applied to others."""
+"""The contract of every normalizer, what a fit reports, and normalizers that are affine maps."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -15,36 +16,148 @@ from deepprofiler.profiling.moments import CellMoments, Group, Moments
 from deepprofiler.profiling.profile_files import require_mask
 from deepprofiler.profiling.profiles import Profiles
 
+Unit = Literal["cells", "wells"]
+ReferenceKind = Literal["controls", "all"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Why a feature is left out.
+
+    Attributes
+    ----------
+    code : str
+        ``no-spread``, ``no-median-deviation``, ``infinite``, ``too-large-to-square``,
+        ``too-few-values``, ``one-value`` or ``undefined``. ``text``: read from a file of version
+        1, which holds the reason in words.
+    column : str or None
+        Column of metadata, such as the plate, where a single group has this reason.
+    group : object
+        Value of that column.
+    values : mapping
+        Numbers that belong to the reason, by name.
+    """
+
+    code: str
+    column: str | None = None
+    group: Any = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchFit:
+    """The fit of one batch: its number of control vectors, their rank, and their shrinkage."""
+
+    batch: Any
+    n: int
+    rank: int
+    shrinkage: float | None = None
+
+
+@dataclass(frozen=True)
+class PlateControls:
+    """The number of negative control wells of a plate."""
+
+    plate: Any
+    n: int
+
+
+@dataclass(frozen=True)
+class LargestValue:
+    """The largest absolute value after a normalization, and where it is.
+
+    Attributes
+    ----------
+    profile : mapping
+        The first columns of metadata of the profile.
+    feature : str
+    value : float
+    """
+
+    profile: Mapping[str, Any]
+    feature: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSummary:
+    """What a normalizer was fitted on, and the numbers that describe the fit.
+
+    Attributes
+    ----------
+    reference : {"controls", "all"}
+        Negative controls, or all profiles.
+    unit : {"cells", "wells"}
+        What ``n`` counts.
+    n : int or dict
+        Number of wells or cells; from group to number where each group has its own reference.
+    d : int
+        Number of features given to the fit.
+    group : str or None
+        Column of metadata whose values have a reference each.
+    rank : int or None
+        Rank of the reference's covariance.
+    shrinkage : float or None
+        Weight of the identity's multiple in the covariance, 0 … 1.
+    added : float or None
+        Number added to every eigenvalue, where that is the rule.
+    batches : tuple of BatchFit
+        Batches that were aligned.
+    fewest_controls : PlateControls or None
+        The plate whose controls were too few for a reference of each plate.
+    missing : int
+        Values that are missing before and after.
+    largest : LargestValue or None
+        Among the profiles of the fit, after normalization.
+    largest_effect : float or None
+        Largest absolute effect of a row or column.
+    counts : tuple of float or None
+        Smallest and largest number of cells of a well of the reference.
+    mixed : mapping
+        From a column of metadata to the number of its values that were mixed.
+    """
+
+    reference: ReferenceKind
+    unit: Unit = "wells"
+    n: int | dict[Any, int]
+    d: int
+    group: str | None = None
+    rank: int | None = None
+    shrinkage: float | None = None
+    added: float | None = None
+    batches: tuple[BatchFit, ...] = ()
+    fewest_controls: PlateControls | None = None
+    missing: int = 0
+    largest: LargestValue | None = None
+    largest_effect: float | None = None
+    counts: tuple[float, float] | None = None
+    mixed: Mapping[str, int] = field(default_factory=dict)
+
 
 class Normalizer(ABC):
     """Fitted on some profiles, applied to others.
 
-    Parameters of a subclass are kept in attributes of the same name, so that a fitted step can be
-    saved and made again.
+    As in scikit-learn, a parameter is kept in an attribute of the same name, so that a fitted
+    normalizer can be saved and built again; what a fit learns has a trailing underscore.
 
     Attributes
     ----------
     name : str
-        As a config names it, and as its notes and errors begin.
+        As a configuration names it. Registering a class in
+        :data:`~deepprofiler.registry.NORMALIZERS` sets it.
     names_in_, names_ : list of str
-        Features expected, and features given.
+        Features expected, and features returned.
     left_out_ : dict
-        From a feature that is left out to the reason.
-    reference_ : str
-        What the step was fitted on, in words.
-    n_ : int or dict
-        How many wells or cells that were; a dict where each group has its own.
-    notes_ : list of str
-        What the fit did, in sentences: reference, n, d, rank, what was left out.
+        From a feature that is left out to a :class:`LeftOut`.
+    fitted_ : FitSummary
+        What the fit was made on.
     """
 
     name: ClassVar[str]
     names_in_: list[str]
     names_: list[str]
-    left_out_: dict[str, str]
-    reference_: str
-    n_: int | dict[Any, int]
-    notes_: list[str]
+    left_out_: dict[str, LeftOut]
+    fitted_: FitSummary
 
     @abstractmethod
     def fit(
@@ -83,43 +196,45 @@ class Normalizer(ABC):
     def transform_moments(self, cells: CellMoments) -> CellMoments | None:
         """Return the moments of the cells in normalized features.
 
-        None where they cannot be known, since wells of one plate are treated differently: what
-        comes after such a step is fitted on wells.
+        None where they cannot be computed, since wells of one plate are treated differently: the
+        normalizers after such a one are fitted on wells.
         """
         self._check_names(cells.names)
         return None
 
     def params(self) -> dict[str, Any]:
-        """Return what the step was made with, by parameter."""
+        """Return the values of the parameters by name."""
         return {key: getattr(self, key) for key in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return what :meth:`transform` needs beside the attributes of every normalizer.
+        """Return what :meth:`transform` needs, beside the attributes of every normalizer.
 
         Returns
         -------
         facts : dict
-            What JSON can hold.
+            Values that JSON can hold.
         arrays : dict
             Name to array.
         """
 
     @abstractmethod
     def restore(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take what :meth:`state` gave."""
+        """Set what :meth:`state` returned."""
 
     def _check_names(self, names: list[str]) -> None:
         if not hasattr(self, "names_in_"):
             raise DataError(f"{type(self).__name__} is not fitted; call fit first")
         if names != self.names_in_:
             differ = sorted(set(names) ^ set(self.names_in_))
-            what = f"{len(differ)} differ, such as {differ[0]}" if differ else "the order differs"
-            raise DataError(f"these are not the features of the fit: {what}")
+            problem = (
+                f"{len(differ)} differ, such as {differ[0]}" if differ else "the order differs"
+            )
+            raise DataError(f"these are not the features of the fit: {problem}")
 
 
 def control_rows(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:
-    """Which profiles a fit on controls may use, (n,) bool; all where controls are not known."""
+    """Which profiles a fit on controls may use, (n,) bool; all where controls are not given."""
     if controls is None:
         return np.ones(len(profiles), bool)
     return require_mask(controls, len(profiles), "controls")
@@ -134,9 +249,9 @@ class AffineMap:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map rows, (n, D) to (n, E)."""
-        if self.matrix.ndim == 1:
-            return features * self.matrix + self.offset
-        return features @ self.matrix + self.offset
+        is_diagonal = self.matrix.ndim == 1
+        scaled: np.ndarray = features * self.matrix if is_diagonal else features @ self.matrix
+        return scaled + self.offset
 
     def moments(self, moments: Moments) -> Moments:
         """Return the moments of mapped vectors."""
@@ -200,12 +315,12 @@ class Affine(Normalizer):
         facts = {"group": self.group_, "keys": list(self.maps_)}
         return facts, {
             "columns": self.columns_,
-            "matrix": np.stack([one.matrix for one in maps]),
-            "offset": np.stack([one.offset for one in maps]),
+            "matrix": np.stack([affine.matrix for affine in maps]),
+            "offset": np.stack([affine.offset for affine in maps]),
         }
 
     def restore(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take the maps that :meth:`state` gave."""
+        """Set the maps that :meth:`state` returned."""
         self.group_, self.columns_ = facts["group"], arrays["columns"]
         self.maps_ = {
             key: AffineMap(matrix, offset)

@@ -1,4 +1,4 @@
-"""Tables of profiles in files: Parquet, CSV and AnnData's, without surprises in any."""
+"""Reading and writing tables of profiles: Parquet, CSV and AnnData (.h5ad)."""
 
 from __future__ import annotations
 
@@ -129,8 +129,6 @@ def _anndata() -> Any:
     return anndata
 
 
-"""Begins the name of every column that is no feature."""
-
 # Any of these columns says that a table is of CellProfiler or CytoTable.
 _NUMBERED = re.compile(r"(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)")
 # Their columns that say which image or object a row is, not how it looks.
@@ -258,8 +256,8 @@ def _read_h5ad(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
-    # pandas would rename doubled columns, take the first for row names where a row is longer than
-    # the header, and fill up a shorter one, all without a word.
+    # Without a warning, pandas renames duplicated columns, takes the first column for row names
+    # where a row is longer than the header, and pads a shorter row.
     delimiter, names, lines = _layout(path)
     foreign = is_foreign(names)
     metadata = [name for name in names if plain_name(name, foreign=foreign).startswith(PREFIX)]
@@ -270,20 +268,21 @@ def _read_csv(path: Path, numeric: Sequence[str]) -> pd.DataFrame:
     )
     how: dict[str, Any] = {"sep": delimiter, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
-        return pd.read_csv(
+        table: pd.DataFrame = pd.read_csv(
             path,
             dtype={name: "float64" if name in numbers else "str" for name in names},
             na_values=dict.fromkeys(numbers, MISSING_NUMBERS),
             **how,
         )
+        return table
     except ValueError as error:
         table = pd.read_csv(path, dtype=str, **how)
         for name in numbers:
-            known = table[name].mask(table[name].isin(MISSING_NUMBERS))
-            wrong = np.flatnonzero(pd.to_numeric(known, errors="coerce").isna() & known.notna())
+            present = table[name].mask(table[name].isin(MISSING_NUMBERS))
+            wrong = np.flatnonzero(pd.to_numeric(present, errors="coerce").isna() & present.notna())
             if len(wrong):
                 raise DataError(
-                    f"line {lines[wrong[0]]}, column {name}: {known.iloc[wrong[0]]!r} is not a "
+                    f"line {lines[wrong[0]]}, column {name}: {present.iloc[wrong[0]]!r} is not a "
                     f"number; name the column {PREFIX}{name} if it describes the profiles"
                 ) from None
         raise DataError(str(error)) from None
@@ -307,7 +306,7 @@ def _layout(path: Path) -> tuple[str, list[str], list[int]]:
             if row and len(row) != len(names):
                 raise DataError(
                     f"line {reader.line_num} has {len(row)} cells, the header has {len(names)}: "
-                    "mend that line, such as a delimiter too many"
+                    "correct that line, which may have an extra delimiter"
                 )
             if row:
                 lines.append(reader.line_num)

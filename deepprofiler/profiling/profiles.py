@@ -2,12 +2,12 @@
 
 In a file there is one row per profile and no index column; every column of metadata begins with
 ``Metadata_`` and every other column is a feature. pycytominer and copairs read such a table as it
-is; pycytominer is told the features by ``features=profiles.names``.
+is; give pycytominer the features with ``features=profiles.names``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,12 @@ class Profiles:
 
     def describe(self, row: int) -> str:
         """Return the first columns of a row in words, for messages."""
-        shown = self.metadata.iloc[row, :4]
-        return ", ".join(f"{str(name)[len(PREFIX) :]} {value}" for name, value in shown.items())
+        return row_text(self.identity(row))
+
+    def identity(self, row: int) -> dict[str, Any]:
+        """Return the values of the first columns of a row, which tell it from others."""
+        columns = self.metadata.columns[:4]
+        return {str(name): self.metadata[name].iloc[row] for name in columns}
 
     def require_finite(self, rows: np.ndarray | None = None) -> None:
         """Raise DataError, naming profile and feature, where a value is not finite."""
@@ -251,3 +255,8 @@ class Profiles:
             return cls.from_frame(frame)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+
+
+def row_text(identity: Mapping[str, Any]) -> str:
+    """Return columns of metadata and their values in words: ``Plate P1, Well B03``."""
+    return ", ".join(f"{name.removeprefix(PREFIX)} {value}" for name, value in identity.items())

@@ -10,12 +10,11 @@ import numpy as np
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments, Moments, pooled
-from deepprofiler.profiling.normalizer import Affine, control_rows
+from deepprofiler.profiling.normalizer import Affine, Unit, control_rows
 from deepprofiler.profiling.profiles import Profiles
 
 RULES = ("oas", "ledoit-wolf", "held-out")
 Rule = Literal["oas", "ledoit-wolf", "held-out"] | float
-Unit = Literal["cells", "wells"]
 # Weights that held-out likelihood chooses among, and the parts that are held out in turn.
 WEIGHTS = np.linspace(0.01, 1, 100)
 FOLDS = 5
@@ -80,33 +79,34 @@ def _held_out(rows: np.ndarray) -> float:
     part = np.arange(len(rows)) % min(FOLDS, len(rows))
     total = np.zeros(len(WEIGHTS))
     for fold in range(part.max() + 1):
-        known = Moments.of(rows[part != fold])
-        values, vectors = np.linalg.eigh(known.covariance)
+        others = Moments.of(rows[part != fold])
+        values, vectors = np.linalg.eigh(others.covariance)
         if values.mean() <= 0:
-            # What does not vary tells no direction from another.
+            # Constant rows have no principal directions.
             return 1.0
         # All weights share the eigenvectors; only the variances along them differ.
         variances = (1 - WEIGHTS[:, None]) * values.clip(0) + WEIGHTS[:, None] * values.mean()
-        along = ((rows[part == fold] - known.mean) @ vectors) ** 2
+        along = ((rows[part == fold] - others.mean) @ vectors) ** 2
         total -= (np.log(variances) * len(along) + along.sum(axis=0) / variances).sum(axis=1)
     return float(WEIGHTS[total.argmax()])
 
 
 def check_rule(shrinkage: Rule) -> None:
-    """Raise ValueError for a rule that :func:`shrink` does not know."""
-    known = (
+    """Raise ValueError for a rule that :func:`shrink` does not have."""
+    valid = (
         shrinkage in RULES
         if isinstance(shrinkage, str)
         else (np.isfinite(shrinkage) and shrinkage >= 0)
     )
-    if not known:
+    if not valid:
         raise ValueError(f"shrinkage={shrinkage!r}; choose {', '.join(RULES)} or a number ≥ 0")
 
 
 def power(covariance: np.ndarray, exponent: float) -> np.ndarray:
     """Symmetric power of a positive definite matrix (D, D), such as its inverse root (−½)."""
     values, vectors = np.linalg.eigh(covariance)
-    return (vectors * values**exponent) @ vectors.T
+    result: np.ndarray = (vectors * values**exponent) @ vectors.T
+    return result
 
 
 def principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +121,7 @@ def principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of the negative controls.
+    """The negative controls that a fit is made on.
 
     Attributes
     ----------
@@ -143,8 +143,8 @@ class Reference:
         return pooled(self.moments.values(), len(next(iter(self.moments.values())).mean))
 
     @property
-    def everything(self) -> np.ndarray | None:
-        """All vectors, (n, D), where they are known."""
+    def all_rows(self) -> np.ndarray | None:
+        """All vectors, (n, D), where they are wells; else None."""
         return np.concatenate(list(self.rows.values())) if self.rows else None
 
 
@@ -154,7 +154,7 @@ class OnControls(Affine):
     Parameters
     ----------
     batch : str or None
-        Column of metadata with the batch; None: batches are not told apart.
+        Column of metadata with the batch; None: batches are not distinguished.
     shrinkage : "oas", "ledoit-wolf", "held-out" or float
         See :func:`shrink`; 0 needs covariances of full rank.
     fit_on : {"cells", "wells"}, optional
@@ -163,8 +163,8 @@ class OnControls(Affine):
 
     Attributes
     ----------
-    n_, d_, rank_ : int
-        Vectors (cells or wells) fitted on, features, rank of their covariance.
+    fitted_ : FitSummary
+        With the number of vectors (cells or wells) and the rank of their covariance.
     mean_ : ndarray, (D,)
     """
 
@@ -179,33 +179,33 @@ class OnControls(Affine):
     def _reference(
         self, profiles: Profiles, controls: np.ndarray | None, cells: CellMoments | None
     ) -> Reference:
-        """Gather the controls, check that there are any, and set what the fit is on."""
+        """Gather the controls, check that there are enough, and set the features."""
         if self.fit_on == "cells" and cells is None:
             raise DataError(f"{self.name}: fit_on cells needs the moments of the control cells")
         unit: Unit = "wells" if cells is None or self.fit_on == "wells" else "cells"
         if unit == "cells" and cells is not None and cells.names != profiles.names:
             raise DataError(f"{self.name}: the cells' features are not those of the profiles")
-        chosen = control_rows(profiles, controls)
+        is_control = control_rows(profiles, controls)
         groups = profiles.groups([self.batch] if self.batch else [])
-        batches = {key[0] if key else "": indices[chosen[indices]] for key, indices in groups}
+        batches = {key[0] if key else "": indices[is_control[indices]] for key, indices in groups}
         rows: dict[Any, np.ndarray] = {}
         if unit == "wells" or cells is None:
-            profiles.require_finite(np.flatnonzero(chosen))
-            rows = {key: profiles.features[one].astype(float) for key, one in batches.items()}
-            moments = {key: Moments.of(one) for key, one in rows.items()}
+            profiles.require_finite(np.flatnonzero(is_control))
+            rows = {key: profiles.features[own].astype(float) for key, own in batches.items()}
+            moments = {key: Moments.of(own) for key, own in rows.items()}
         else:
             moments = cells.by(self.batch)
-            # A batch without a single control cell has no entry; it must still be named.
+            # A batch without a control cell has no entry, and the error must still name it.
             empty = Moments.empty(len(profiles.names))
             moments.update({key: empty for key in batches if key not in moments})
         if not moments:
             raise DataError(f"{self.name}: there are no profiles to fit on")
         reference = Reference(unit, moments, rows)
         total = reference.total
-        self.n_, self.d_, self.mean_ = total.n, len(profiles.names), total.mean
+        self.mean_ = total.mean
         self._check_size(total, unit, "the screen")
-        self.reference_ = f"negative control {unit}"
-        self.names_in_, self.columns_ = list(profiles.names), np.arange(self.d_)
+        self.names_in_ = list(profiles.names)
+        self.columns_ = np.arange(len(profiles.names))
         self.group_, self.left_out_ = self.batch, {}
         return reference
 
@@ -232,20 +232,20 @@ class OnControls(Affine):
             raise DataError(
                 f"{self.name}: without shrinkage the covariance of {where} cannot be inverted: "
                 f"rank {rank} of {size} features from {moments.n} control {unit}; choose shrinkage "
-                f"oas or a number above 0, or give at least {needed} controls and no doubled "
+                f"oas or a number above 0, or give at least {needed} controls and no duplicated "
                 "features"
             )
         if not rank:
-            raise DataError(
-                f"{self.name}: the {moments.n} control {unit} of {where} do not vary at all"
-            )
+            raise DataError(f"{self.name}: the {moments.n} control {unit} of {where} do not vary")
         return rank
 
     def _ranks(self, reference: Reference) -> dict[Any, int]:
-        """Return the checked rank of each batch; none where batches are not told apart."""
+        """Return the checked rank of each batch; empty where batches are not distinguished."""
         if self.batch is None:
             return {}
         return {
-            key: self._checked_rank(one, reference.unit, f"{spoken(self.batch)} {key or '(blank)'}")
-            for key, one in reference.moments.items()
+            key: self._checked_rank(
+                moments, reference.unit, f"{spoken(self.batch)} {key or '(blank)'}"
+            )
+            for key, moments in reference.moments.items()
         }

@@ -8,19 +8,20 @@ import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments
-from deepprofiler.profiling.normalizer import AffineMap
+from deepprofiler.profiling.normalizer import AffineMap, FitSummary, Unit
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.shrinkage import (
     OnControls,
     Rule,
-    Unit,
     principal_axes,
     shrink,
 )
+from deepprofiler.registry import NORMALIZERS
 
 Method = Literal["PCA", "ZCA", "PCA-cor", "ZCA-cor"]
 
 
+@NORMALIZERS.register("sphering")
 class Sphering(OnControls):
     """Whiten by the negative controls of the screen.
 
@@ -41,13 +42,9 @@ class Sphering(OnControls):
 
     Attributes
     ----------
-    n_, d_, rank_ : int
-        Vectors fitted on, features, rank of their covariance.
-    shrinkage_ : float
-        Weight of the identity's multiple in the covariance, 0 … 1.
+    fitted_ : FitSummary
+        With the number of vectors, the rank of their covariance, and its shrinkage.
     """
-
-    name = "sphering"
 
     def __init__(
         self,
@@ -77,34 +74,36 @@ class Sphering(OnControls):
             value is not finite; with correlations, a feature does not vary among the controls.
         """
         reference = self._reference(profiles, controls, cells)
-        deviation = np.ones(self.d_)
+        deviation = np.ones(len(profiles.names))
         if self.method.endswith("-cor"):
             deviation = np.sqrt(np.maximum(np.diag(reference.total.covariance), 0))
             constant = np.flatnonzero(deviation <= 1e-10 * np.abs(self.mean_))
             if len(constant):
                 raise DataError(
-                    f"sphering: {len(constant)} features do not vary among the {self.n_} control "
-                    f"{reference.unit}, such as {profiles.names[constant[0]]}: they have no "
-                    "correlation; standardize first, which leaves such features out, or choose "
+                    f"sphering: {len(constant)} features do not vary among the {reference.total.n} "
+                    f"control {reference.unit}, such as {profiles.names[constant[0]]}: they have "
+                    "no correlation; standardize first, which leaves such features out, or choose "
                     f"method {self.method.removesuffix('-cor')}"
                 )
         scaled = AffineMap(1 / deviation, -self.mean_ / deviation)
-        everything = reference.everything
         total = scaled.moments(reference.total)
-        self.rank_ = self._checked_rank(total, reference.unit, "the screen")
-        rows = None if everything is None else scaled(everything)
+        rank = self._checked_rank(total, reference.unit, "the screen")
+        rows = None if reference.all_rows is None else scaled(reference.all_rows)
         shrunk = shrink(total, self.shrinkage, rows)
-        self.shrinkage_ = shrunk.weight
         values, vectors = principal_axes(shrunk.covariance)
         whitening = vectors / np.sqrt(values)
-        self.names_ = [f"sphering_{axis}" for axis in range(self.d_)]
+        self.names_ = [f"sphering_{axis}" for axis in range(len(profiles.names))]
         if self.method.startswith("ZCA"):
             whitening = whitening @ vectors.T
             self.names_ = list(profiles.names)
         whitening = whitening / deviation[:, None]
         self.maps_ = {"": AffineMap(whitening, -self.mean_ @ whitening)}
-        self.notes_ = [
-            f"sphering: {self.method} on {self.n_} control {reference.unit}, {self.d_} features, "
-            f"rank {self.rank_}, shrinkage {self.shrinkage_:.3g}"
-        ]
+        self.fitted_ = FitSummary(
+            reference="controls",
+            unit=reference.unit,
+            n=total.n,
+            d=len(profiles.names),
+            rank=rank,
+            shrinkage=shrunk.weight,
+        )
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,21 +11,29 @@ import numpy as np
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments
-from deepprofiler.profiling.normalizer import Affine, AffineMap
+from deepprofiler.profiling.normalizer import (
+    Affine,
+    AffineMap,
+    FitSummary,
+    LargestValue,
+    LeftOut,
+    PlateControls,
+    ReferenceKind,
+)
 from deepprofiler.profiling.profile_files import require_mask
 from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.registry import NORMALIZERS
 
 CONTROLS_PER_PLATE = 16
 """Six wells of a plate are too few: their spread is off by a third, and NSC falls by it."""
 
 LARGEST = 500.0
-"""A standardized value beyond this is reported: its feature rules every similarity."""
+"""Beyond this standardized value, one feature dominates every similarity."""
 
 NORMAL = 1.482602218505602
 """Standard deviation over median absolute deviation, in a normal distribution."""
 
 Per = Literal["auto", "screen", "plate"]
-Of = Literal["controls", "all"]
 
 
 class PerFeature(Affine):
@@ -32,7 +41,7 @@ class PerFeature(Affine):
 
     A feature without a spread, or with infinite values, in the reference of any group is
     undefined: it is left out everywhere and listed. Missing values (NaN) are left out of location
-    and spread, stay missing, and are counted in the notes.
+    and spread, stay missing, and are counted.
 
     Parameters
     ----------
@@ -50,14 +59,13 @@ class PerFeature(Affine):
     ----------
     location_, spread_ : dict
         Of each group (plate, or ``""`` for the screen), (E,).
-    n_ : dict
-        Wells of each group's reference.
-    largest_ : float
-        Largest absolute value among all profiles given to ``fit``, after standardization.
+    fitted_ : FitSummary
+        With the number of wells of each group's reference, and the largest absolute value among
+        all profiles given to ``fit``, after standardization.
     """
 
     def __init__(
-        self, *, plate: str | None = None, per: Per = "auto", reference: Of | None = None
+        self, *, plate: str | None = None, per: Per = "auto", reference: ReferenceKind | None = None
     ) -> None:
         if per not in ("auto", "screen", "plate"):
             raise ValueError(f"per={per!r}; choose auto, screen or plate")
@@ -72,8 +80,8 @@ class PerFeature(Affine):
         self.reference = reference
 
     @abstractmethod
-    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-        """Location (D,), spread (D,) and why columns are undefined, from values (n, D)."""
+    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
+        """Return location (D,), spread (D,) and undefined columns of values (n, D)."""
 
     def fit(
         self,
@@ -89,115 +97,125 @@ class PerFeature(Affine):
         DataError
             A group has fewer than 2 wells in its reference, or no feature is defined.
         """
-        self.notes_ = []
-        reference = self._reference(profiles, controls)
+        reference = self._choose_reference(profiles, controls)
+        locations, spreads = self._measure(profiles, reference)
+        self._set_features(profiles.names)
+        self.group_ = reference.column
+        self.location_ = {key: location[self.columns_] for key, location in locations.items()}
+        self.spread_ = {key: spread[self.columns_] for key, spread in spreads.items()}
+        self.maps_ = {
+            key: AffineMap(1 / self.spread_[key], -location / self.spread_[key])
+            for key, location in self.location_.items()
+        }
+        self.fitted_ = FitSummary(
+            reference=reference.kind,
+            n={key: len(rows) for key, rows in reference.rows.items()},
+            d=len(profiles.names),
+            group=reference.column,
+            fewest_controls=reference.fewest_controls,
+            missing=int(np.isnan(profiles.features[:, self.columns_]).sum()),
+            largest=self._largest(profiles),
+        )
+        return self
+
+    def _choose_reference(self, profiles: Profiles, controls: np.ndarray | None) -> _Reference:
+        """Choose the groups and their wells by ``per``, ``reference`` and the controls."""
+        mask = None if controls is None else require_mask(controls, len(profiles), "controls")
+        per, fewest = self.per, None
+        if per == "auto":
+            per = "screen"
+            if self.plate is not None and mask is not None:
+                fewest = self._fewest_controls(profiles, mask)
+                per = "plate" if fewest.n >= CONTROLS_PER_PLATE else "screen"
+        kind: ReferenceKind = self.reference or ("controls" if per == "plate" else "all")
+        if kind == "controls" and mask is None:
+            raise DataError(f"{self.name}: per {per} needs to know the negative controls")
+        used = np.ones(len(profiles), bool) if kind == "all" or mask is None else mask
+        if per == "screen" or self.plate is None:
+            return _Reference(kind, None, {"": np.flatnonzero(used)}, fewest)
+        rows = {key: rows[used[rows]] for (key,), rows in profiles.groups([self.plate])}
+        return _Reference(kind, self.plate, rows)
+
+    def _fewest_controls(self, profiles: Profiles, controls: np.ndarray) -> PlateControls:
+        """Return the plate with the fewest negative controls, and their number."""
+        counts = {
+            key: int(controls[rows].sum()) for (key,), rows in profiles.groups([str(self.plate)])
+        }
+        plate = min(counts, key=lambda key: counts[key], default="")
+        return PlateControls(plate, counts.get(plate, 0))
+
+    def _measure(
+        self, profiles: Profiles, reference: _Reference
+    ) -> tuple[dict[Any, np.ndarray], dict[Any, np.ndarray]]:
+        """Return location (D,) and spread (D,) of each group; sets ``left_out_``."""
         locations, spreads, self.left_out_ = {}, {}, {}
-        for key, rows in reference.items():
-            where = f"{spoken(self.group_)} {key}" if self.group_ else "the screen"
+        for key, rows in reference.rows.items():
             if len(rows) < 2:
+                where = f"{spoken(reference.column)} {key}" if reference.column else "the screen"
                 raise DataError(
                     f"{self.name}: {where} has {len(rows)} wells to fit on and needs 2 or more"
                 )
             values = profiles.features[rows].astype(np.float64)
             locations[key], spreads[key], undefined = self._scale(values)
+            group = key if reference.column else None
             for column, reason in undefined.items():
-                self.left_out_.setdefault(profiles.names[column], f"{reason} in {where}")
-        self.n_ = {key: len(rows) for key, rows in reference.items()}
-        self.names_in_ = list(profiles.names)
-        self.names_ = [name for name in profiles.names if name not in self.left_out_]
-        if not profiles.names:
+                self.left_out_.setdefault(
+                    profiles.names[column], replace(reason, column=reference.column, group=group)
+                )
+        return locations, spreads
+
+    def _set_features(self, names: list[str]) -> None:
+        """Set the features of input and output."""
+        if not names:
             raise DataError(f"{self.name}: the profiles have no features")
+        self.names_in_ = list(names)
+        self.names_ = [name for name in names if name not in self.left_out_]
         if not self.names_:
             raise DataError(
-                f"{self.name}: none of {len(profiles.names)} features varies; the first: "
-                f"{profiles.names[0]} is {self.left_out_[profiles.names[0]]}"
+                f"{self.name}: none of {len(names)} features varies; the first is {names[0]} "
+                f"({self.left_out_[names[0]].code})"
             )
-        self.columns_ = np.flatnonzero([name not in self.left_out_ for name in profiles.names])
-        self.location_ = {key: one[self.columns_] for key, one in locations.items()}
-        self.spread_ = {key: one[self.columns_] for key, one in spreads.items()}
-        self.maps_ = {
-            key: AffineMap(1 / self.spread_[key], -location / self.spread_[key])
-            for key, location in self.location_.items()
-        }
-        self._report(profiles)
-        return self
+        self.columns_ = np.flatnonzero([name not in self.left_out_ for name in names])
 
-    def _reference(self, profiles: Profiles, controls: np.ndarray | None) -> dict[Any, np.ndarray]:
-        """Return the rows of each group's reference, and set the group, reference and a note."""
-        per, on, why = self.per, self.reference, ""
-        known = None if controls is None else require_mask(controls, len(profiles), "controls")
-        if per == "auto":
-            per = "screen"
-            if self.plate is not None and known is not None:
-                fewest, n = self._fewest(profiles, known)
-                per = "plate" if n >= CONTROLS_PER_PLATE else "screen"
-                why = (
-                    f", since plate {fewest} has {n} negative controls and {CONTROLS_PER_PLATE} "
-                    "on every plate are needed"
-                )
-        on = on or ("controls" if per == "plate" else "all")
-        if on == "controls" and known is None:
-            raise DataError(f"{self.name}: per {per} needs to know the negative controls")
-        chosen = np.ones(len(profiles), bool) if on == "all" or known is None else known
-        what = "all wells" if on == "all" else "negative controls"
-        if per == "screen" or self.plate is None:
-            self.group_, self.reference_ = None, f"{what} of the screen"
-            rows = np.flatnonzero(chosen)
-            over = f"over all {len(rows)} wells" if on == "all" else f"on the {len(rows)} {what}"
-            self.notes_.append(f"{self.name}: {over} of the screen{why}")
-            return {"": rows}
-        self.group_, self.reference_ = self.plate, f"{what} of each plate"
-        groups = profiles.groups([self.plate])
-        plates: dict[Any, np.ndarray] = {key: rows[chosen[rows]] for (key,), rows in groups}
-        n = min((len(rows) for rows in plates.values()), default=0)
-        few = f"; fewer than {CONTROLS_PER_PLATE} are too few" if n < CONTROLS_PER_PLATE else ""
-        each = "the plate" if len(plates) == 1 else f"each of {len(plates)} plates"
-        self.notes_.append(
-            f"{self.name}: on {'the ' if on == 'controls' else ''}{what} of {each}, at least {n} "
-            f"wells{few}"
-        )
-        return plates
-
-    def _fewest(self, profiles: Profiles, controls: np.ndarray) -> tuple[Any, int]:
-        """Return the plate with the fewest negative controls, and their number."""
-        counts = {
-            key: int(controls[rows].sum()) for (key,), rows in profiles.groups([str(self.plate)])
-        }
-        fewest = min(counts, key=lambda key: counts[key], default="")
-        return fewest, counts.get(fewest, 0)
-
-    def _report(self, profiles: Profiles) -> None:
-        if self.left_out_:
-            name, reason = next(iter(self.left_out_.items()))
-            self.notes_.append(
-                f"{self.name}: {len(self.left_out_)} of {len(profiles.names)} features left out "
-                f"as undefined, such as {name}: {reason}"
-            )
-        missing = int(np.isnan(profiles.features[:, self.columns_]).sum())
-        if missing:
-            self.notes_.append(f"{self.name}: {missing} missing values stay missing")
+    def _largest(self, profiles: Profiles) -> LargestValue:
+        """Find the largest absolute value that is finite, after standardization."""
         scaled = np.abs(self.transform(profiles).features)
         scaled = np.where(np.isfinite(scaled), scaled, 0)
-        self.largest_ = float(scaled.max(initial=0))
         row, column = np.unravel_index(int(scaled.argmax()), scaled.shape)
-        found = f"{profiles.describe(int(row))}: {self.names_[column]} is {self.largest_:.3g}"
-        self.notes_.append(
-            f"{self.name}: {found} spreads from the middle; beyond {LARGEST:.0f} one feature rules "
-            "every similarity"
-            if self.largest_ > LARGEST
-            else f"{self.name}: the largest absolute value: {found}"
+        return LargestValue(
+            profiles.identity(int(row)), self.names_[int(column)], float(scaled[row, column])
         )
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """Wells that a standardization is fitted on.
+
+    Attributes
+    ----------
+    kind : {"controls", "all"}
+    column : str or None
+        Column of metadata whose values have a reference each.
+    rows : dict
+        From the value of that column, or ``""``, to row numbers.
+    fewest_controls : PlateControls or None
+        Why the screen was chosen, where ``auto`` compared the plates.
+    """
+
+    kind: ReferenceKind
+    column: str | None
+    rows: dict[Any, np.ndarray]
+    fewest_controls: PlateControls | None = None
+
+
+@NORMALIZERS.register("standardize")
 class Standardize(PerFeature):
     """(x − mean) / standard deviation of every feature; see :class:`PerFeature`.
 
     The deviation is divided by n.
     """
 
-    name = "standardize"
-
-    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
         known = ~np.isnan(values)
         n = known.sum(axis=0)
         filled = np.where(known & np.isfinite(values), values, 0)
@@ -206,9 +224,10 @@ class Standardize(PerFeature):
         with np.errstate(over="ignore"):
             squares = (np.where(known, filled - mean, 0) ** 2).sum(axis=0)
         deviation = np.sqrt(squares / np.maximum(n, 1))
-        return mean, deviation, _undefined(values, deviation, "no spread")
+        return mean, deviation, _undefined(values, deviation, "no-spread")
 
 
+@NORMALIZERS.register("robust")
 class Robust(PerFeature):
     """(x − median) / median absolute deviation of every feature; see :class:`PerFeature`.
 
@@ -221,20 +240,18 @@ class Robust(PerFeature):
         which makes it the standard deviation of a normal distribution.
     """
 
-    name = "robust"
-
     def __init__(
         self,
         *,
         plate: str | None = None,
         per: Per = "auto",
-        reference: Of | None = None,
+        reference: ReferenceKind | None = None,
         unscaled: bool = False,
     ) -> None:
         super().__init__(plate=plate, per=per, reference=reference)
         self.unscaled = unscaled
 
-    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
         # A column without known values has no median; it is left out by its count.
         known = np.where(np.isnan(values).all(axis=0), 0, values)
         finite = np.where(np.isinf(known), np.nan, known)
@@ -242,30 +259,36 @@ class Robust(PerFeature):
         median = np.nanmedian(finite, axis=0)
         deviation = np.nanmedian(np.abs(finite - median), axis=0)
         scale = 1.0 if self.unscaled else NORMAL
-        return median, deviation * scale, _undefined(values, deviation, "no median deviation")
+        return median, deviation * scale, _undefined(values, deviation, "no-median-deviation")
 
 
-def _undefined(values: np.ndarray, spread: np.ndarray, none: str) -> dict[int, str]:
+def _undefined(
+    values: np.ndarray, spread: np.ndarray, code: Literal["no-spread", "no-median-deviation"]
+) -> dict[int, LeftOut]:
     """Return the reasons why columns of values (n, D) have no usable spread (D,)."""
     known = ~np.isnan(values)
     n = known.sum(axis=0)
     largest = np.where(known & np.isfinite(values), np.abs(values), 0).max(axis=0)
-    undefined: dict[int, str] = {}
     # Below this share of the largest value a spread is rounding noise.
-    for column in np.flatnonzero(
+    unusable = (
         (spread <= 1e-10 * largest) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
-    ):
-        ours = values[known[:, column], column]
-        if np.isinf(ours).any():
-            undefined[int(column)] = "infinite values"
+    )
+    undefined: dict[int, LeftOut] = {}
+    for column in map(int, np.flatnonzero(unusable)):
+        present = values[known[:, column], column]
+        if np.isinf(present).any():
+            undefined[column] = LeftOut("infinite")
         elif not np.isfinite(spread[column]):
-            undefined[int(column)] = f"values too large to square (up to {largest[column]:.3g})"
+            undefined[column] = LeftOut(
+                "too-large-to-square", values={"largest": float(largest[column])}
+            )
         elif n[column] < 2:
-            undefined[int(column)] = f"only {n[column]} known values"
+            undefined[column] = LeftOut("too-few-values", values={"n": int(n[column])})
         else:
-            middle = float(np.median(ours))
+            middle = float(np.median(present))
             # Equal up to rounding, like the spread itself.
-            same = int((np.abs(ours - middle) <= 1e-10 * largest[column]).sum())
-            share = "all" if same == n[column] else f"{same} of {n[column]} are"
-            undefined[int(column)] = f"{none} ({share} {middle:g})"
+            equal = int((np.abs(present - middle) <= 1e-10 * largest[column]).sum())
+            undefined[column] = LeftOut(
+                code, values={"equal": equal, "n": int(n[column]), "value": middle}
+            )
     return undefined

@@ -1,8 +1,8 @@
 """Typical variation normalization (Ando et al. 2017), with shrunk covariances.
 
 Negative controls should look alike. Where they differ, the difference is nuisance: whitening
-evens its directions out, and CORAL (Sun et al. 2016) gives every batch's controls the covariance
-of all. With few controls a covariance is shrunk, by a rule that looks at the controls alone.
+equalizes its directions, and CORAL (Sun et al. 2016) gives every batch's controls the covariance
+of all. With few controls a covariance is shrunk, by a rule that uses the controls alone.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 from deepprofiler.columns import spoken
-from deepprofiler.errors import DataError, counted
+from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments, Moments, pooled
-from deepprofiler.profiling.normalizer import AffineMap
+from deepprofiler.profiling.normalizer import AffineMap, BatchFit, FitSummary, Unit
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.shrinkage import (
     OnControls,
     Reference,
     Rule,
-    Unit,
     power,
     principal_axes,
     shrink,
 )
+from deepprofiler.registry import NORMALIZERS
 
 
+@NORMALIZERS.register("tvn")
 class TVN(OnControls):
     """Whiten by the negative controls, then give each batch's controls the covariance of all.
 
@@ -49,18 +49,13 @@ class TVN(OnControls):
 
     Attributes
     ----------
-    n_, d_, rank_ : int
-        Vectors (cells or wells) fitted on, features, rank of their covariance.
-    shrinkage_ : float
-        Weight of the identity's multiple in the covariance of all controls.
+    fitted_ : FitSummary
+        With the number of vectors (cells or wells), the rank and shrinkage of the covariance of
+        all controls, and the same of each batch.
     mean_ : ndarray, (D,)
     whitening_ : ndarray, (D, D)
         V Λ^-½; a column per principal axis, the widest first.
-    batches_ : DataFrame
-        batch, n, rank, shrinkage.
     """
-
-    name = "tvn"
 
     def __init__(
         self,
@@ -90,56 +85,57 @@ class TVN(OnControls):
         """
         reference = self._reference(profiles, controls, cells)
         # Ranks are taken before whitening, which would raise noise to the height of the axes.
-        self.rank_ = self._checked_rank(reference.total, reference.unit, "the screen")
+        total = reference.total
+        rank = self._checked_rank(total, reference.unit, "the screen")
         ranks = self._ranks(reference)
-        whole = shrink(reference.total, self.shrinkage, reference.everything)
+        whole = shrink(total, self.shrinkage, reference.all_rows)
         values, vectors = principal_axes(whole.covariance)
-        self.whitening_, self.shrinkage_ = vectors / np.sqrt(values), whole.weight
+        self.whitening_ = vectors / np.sqrt(values)
         white = AffineMap(self.whitening_, -self.mean_ @ self.whitening_)
-        self.names_ = [f"tvn_{axis}" for axis in range(self.d_)]
-        self.notes_ = [
-            f"tvn: fitted on {self.n_} control {reference.unit}, {self.d_} features, rank "
-            f"{self.rank_}, shrinkage {self.shrinkage_:.3g}"
-        ]
+        self.names_ = [f"tvn_{axis}" for axis in range(len(profiles.names))]
         self.maps_ = {"": white}
+        batches: tuple[BatchFit, ...] = ()
         if self.batch is not None:
-            moments = reference.moments
-            self._align(reference, ranks, white)
-            fewest = min(moments, key=lambda key: moments[key].n)
-            weights = self.batches_["shrinkage"]
-            self.notes_.append(
-                f"tvn: {counted(len(moments), 'batch', 'batches')} aligned, each on "
-                f"{moments[fewest].n} control {reference.unit} or more (fewest in "
-                f"{spoken(self.batch)} {fewest or '(blank)'}, rank {ranks[fewest]} of {self.d_}); "
-                f"shrinkage {weights.min():.3g} to {weights.max():.3g}"
-            )
+            self.maps_, batches = self._align(reference, ranks, white)
+        self.fitted_ = FitSummary(
+            reference="controls",
+            unit=reference.unit,
+            n=total.n,
+            d=len(profiles.names),
+            rank=rank,
+            shrinkage=whole.weight,
+            batches=batches,
+        )
         return self
 
-    def _align(self, reference: Reference, ranks: dict[Any, int], white: AffineMap) -> None:
-        """Add CORAL to the map of each batch."""
-        everything = reference.everything
+    def _align(
+        self, reference: Reference, ranks: dict[Any, int], white: AffineMap
+    ) -> tuple[dict[Any, AffineMap], tuple[BatchFit, ...]]:
+        """Return the map of each batch, whitening and CORAL, and what it was fitted on."""
+        all_rows = reference.all_rows
         total = shrink(
             white.moments(reference.total),
             self.shrinkage,
-            None if everything is None else white(everything),
+            None if all_rows is None else white(all_rows),
         )
         root = power(total.covariance, 0.5)
-        self.maps_, table = {}, []
+        maps, fits = {}, []
         for key in sorted(reference.moments):
-            one = white.moments(reference.moments[key])
+            moments = white.moments(reference.moments[key])
             rows = white(reference.rows[key]) if reference.rows else None
-            batch = shrink(one, self.shrinkage, rows)
+            batch = shrink(moments, self.shrinkage, rows)
             coral = power(batch.covariance, -0.5) @ root
-            moved = one.mean if self.center_batches else np.zeros(self.d_)
-            self.maps_[key] = AffineMap(white.matrix @ coral, (white.offset - moved) @ coral)
-            table.append((key, one.n, ranks[key], batch.weight))
-        self.batches_ = pd.DataFrame(table, columns=["batch", "n", "rank", "shrinkage"])
+            moved = moments.mean if self.center_batches else np.zeros(len(moments.mean))
+            maps[key] = AffineMap(white.matrix @ coral, (white.offset - moved) @ coral)
+            fits.append(BatchFit(key, moments.n, ranks[key], batch.weight))
+        return maps, tuple(fits)
 
 
 ADDED_BY_AUTHORS = 1.0
 ADDED_BY_EFAAR = 0.5
 
 
+@NORMALIZERS.register("tvn-authors")
 class AuthorsTVN(OnControls):
     """TVN as in the notebook of the paper's authors (DeepProfilerExperiments, BBBC021).
 
@@ -155,8 +151,6 @@ class AuthorsTVN(OnControls):
     fit_on : {"cells", "wells"}
         The notebook's reference are site profiles, so wells are the default.
     """
-
-    name = "tvn-authors"
 
     def __init__(self, *, batch: str | None = None, fit_on: Unit = "wells") -> None:
         super().__init__(batch=batch, shrinkage=ADDED_BY_AUTHORS, fit_on=fit_on)
@@ -176,32 +170,36 @@ class AuthorsTVN(OnControls):
             A batch has fewer than 2 controls, which do not vary, or a value is not finite.
         """
         reference = self._reference(profiles, controls, cells)
-        self.rank_ = self._checked_rank(reference.total, reference.unit, "the screen")
-        self._ranks(reference)
-        values, vectors = principal_axes(reference.total.covariance)
+        total = reference.total
+        rank = self._checked_rank(total, reference.unit, "the screen")
+        ranks = self._ranks(reference)
+        values, vectors = principal_axes(total.covariance)
         # Rounding leaves eigenvalues a little below 0.
         axes = vectors / np.sqrt(np.maximum(values, 0) + ADDED_BY_AUTHORS)
         white = AffineMap(axes, -self.mean_ @ axes)
-        self.names_ = [f"tvn_{axis}" for axis in range(self.d_)]
-        self.notes_ = [
-            f"{self.name}: fitted on {self.n_} control {reference.unit}, {self.d_} features, rank "
-            f"{self.rank_}; {ADDED_BY_AUTHORS:g} added to every eigenvalue"
-        ]
+        self.names_ = [f"tvn_{axis}" for axis in range(len(profiles.names))]
         self.maps_ = {"": white}
         if self.batch is not None:
-            identity = ADDED_BY_AUTHORS * np.eye(self.d_)
-            root = power(_about_zero(white.moments(reference.total)) + identity, 0.5)
+            identity = ADDED_BY_AUTHORS * np.eye(len(profiles.names))
+            root = power(_about_zero(white.moments(total)) + identity, 0.5)
             self.maps_ = {}
             for key, moments in sorted(reference.moments.items()):
                 own = _about_zero(white.moments(moments)) + identity
                 coral = power(own, -0.5) @ root
                 self.maps_[key] = AffineMap(axes @ coral, white.offset @ coral)
-            self.notes_.append(
-                f"{self.name}: {counted(len(self.maps_), 'batch', 'batches')} aligned"
-            )
+        self.fitted_ = FitSummary(
+            reference="controls",
+            unit=reference.unit,
+            n=total.n,
+            d=len(profiles.names),
+            rank=rank,
+            added=ADDED_BY_AUTHORS,
+            batches=_batch_fits(reference, ranks),
+        )
         return self
 
 
+@NORMALIZERS.register("tvn-efaar")
 class EfaarTVN(OnControls):
     """TVN as in EFAAR_benchmarking (Celik et al. 2024).
 
@@ -216,8 +214,6 @@ class EfaarTVN(OnControls):
     fit_on : {"cells", "wells"}, optional
         As for :class:`~deepprofiler.profiling.tvn.TVN`.
     """
-
-    name = "tvn-efaar"
 
     def __init__(self, *, batch: str | None = None, fit_on: Unit | None = None) -> None:
         super().__init__(batch=batch, shrinkage=ADDED_BY_EFAAR, fit_on=fit_on)
@@ -238,49 +234,69 @@ class EfaarTVN(OnControls):
             not vary among all controls; a value is not finite.
         """
         reference = self._reference(profiles, controls, cells)
-        self._ranks(reference)
+        ranks = self._ranks(reference)
+        turned, rank = self._rotation(reference, profiles.names)
+        maps, moments = self._scaled_batches(reference, turned)
+        self.maps_ = maps
+        if self.batch is not None:
+            identity = ADDED_BY_EFAAR * np.eye(rank)
+            root = power(_unbiased(pooled(moments.values(), rank)) + identity, 0.5)
+            for key, mapped in maps.items():
+                coral = power(_unbiased(moments[key]) + identity, -0.5) @ root
+                self.maps_[key] = AffineMap(mapped.matrix @ coral, mapped.offset @ coral)
+        self.names_ = [f"tvn_{axis}" for axis in range(rank)]
+        self.fitted_ = FitSummary(
+            reference="controls",
+            unit=reference.unit,
+            n=reference.total.n,
+            d=len(profiles.names),
+            rank=rank,
+            added=ADDED_BY_EFAAR,
+            batches=_batch_fits(reference, ranks),
+        )
+        return self
+
+    def _rotation(self, reference: Reference, names: list[str]) -> tuple[AffineMap, int]:
+        """Return the map to the principal axes of all scaled controls, and their rank."""
         scale = _deviation(reference.total)
         if not scale.all():
-            name = profiles.names[int(np.flatnonzero(scale == 0)[0])]
+            name = names[int(np.flatnonzero(scale == 0)[0])]
             raise DataError(
-                f"{self.name}: feature {name} does not vary among the {self.n_} control "
+                f"{self.name}: feature {name} does not vary among the {reference.total.n} control "
                 f"{reference.unit}; standardize first, which leaves such features out"
             )
         scaled = AffineMap(1 / scale, -self.mean_ / scale)
         whole = scaled.moments(reference.total)
-        self.rank_ = self._checked_rank(whole, reference.unit, "the screen")
+        rank = self._checked_rank(whole, reference.unit, "the screen")
         _, axes = principal_axes(whole.covariance)
-        axes = axes[:, : self.rank_]
-        turned = AffineMap(axes / scale[:, None], scaled.offset @ axes)
-        maps, moments = {}, {}
-        for key, one in sorted(reference.moments.items()):
-            ours = turned.moments(one)
-            deviation = _deviation(ours)
+        axes = axes[:, :rank]
+        return AffineMap(axes / scale[:, None], scaled.offset @ axes), rank
+
+    def _scaled_batches(
+        self, reference: Reference, turned: AffineMap
+    ) -> tuple[dict[Any, AffineMap], dict[Any, Moments]]:
+        """Return each batch's map to axes that are scaled on its controls, and their moments."""
+        maps, scaled = {}, {}
+        for key, moments in sorted(reference.moments.items()):
+            along_axes = turned.moments(moments)
+            deviation = _deviation(along_axes)
             if not deviation.all():
                 where = f"{spoken(self.batch)} {key}" if self.batch else "the screen"
                 raise DataError(
-                    f"{self.name}: the {one.n} control {reference.unit} of {where} do not vary "
+                    f"{self.name}: the {moments.n} control {reference.unit} of {where} do not vary "
                     "along an axis"
                 )
-            again = AffineMap(1 / deviation, -ours.mean / deviation)
+            standard = AffineMap(1 / deviation, -along_axes.mean / deviation)
             maps[key] = AffineMap(
-                turned.matrix / deviation, turned.offset / deviation + again.offset
+                turned.matrix / deviation, turned.offset / deviation + standard.offset
             )
-            moments[key] = again.moments(ours)
-        self.maps_ = maps
-        if self.batch is not None:
-            identity = ADDED_BY_EFAAR * np.eye(self.rank_)
-            root = power(_unbiased(pooled(moments.values(), self.rank_)) + identity, 0.5)
-            for key, mapped in maps.items():
-                coral = power(_unbiased(moments[key]) + identity, -0.5) @ root
-                self.maps_[key] = AffineMap(mapped.matrix @ coral, mapped.offset @ coral)
-        self.names_ = [f"tvn_{axis}" for axis in range(self.rank_)]
-        self.notes_ = [
-            f"{self.name}: fitted on {self.n_} control {reference.unit}, {self.d_} features, rank "
-            f"{self.rank_}; {counted(len(maps), 'batch', 'batches')} aligned, "
-            f"{ADDED_BY_EFAAR:g} added to every eigenvalue"
-        ]
-        return self
+            scaled[key] = standard.moments(along_axes)
+        return maps, scaled
+
+
+def _batch_fits(reference: Reference, ranks: dict[Any, int]) -> tuple[BatchFit, ...]:
+    """Return what each batch was aligned on; empty where batches are not distinguished."""
+    return tuple(BatchFit(key, reference.moments[key].n, ranks[key]) for key in sorted(ranks))
 
 
 def _about_zero(moments: Moments) -> np.ndarray:

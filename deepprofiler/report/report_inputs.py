@@ -72,6 +72,8 @@ class ReportInputs:
         Normalized wells with enough cells.
     chain : Chain
         The fitted normalization.
+    normalization_notes : sequence of str
+        What its steps were fitted on, in words.
     sample : Profiles
         Single cells, sampled evenly from all wells, before normalization.
     features : int
@@ -119,6 +121,7 @@ class ReportInputs:
     counts: pd.DataFrame
     screen: Screen
     chain: Chain
+    normalization_notes: Sequence[str] = ()
     sample: Profiles
     features: int
     methods: Sequence[Scores]

@@ -223,7 +223,7 @@ def _normalizations_section(inputs: ReportInputs) -> Section:
         for name, scores in inputs.normalizations.items()
     }
     table = measures_table("All measures, by normalization", headings)
-    notes = tuple(inputs.chain.notes_)
+    notes = tuple(inputs.normalization_notes)
     if not len(table.rows) or len(headings) < 2:
         return Section("Normalization", notes=notes)
     text = (

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from selection import READINGS, Reading, largest_sum_goes, only, replicated, select, varied
 
+from deepprofiler.commands.analyze.wording import describe_chain
 from deepprofiler.evaluation import nsc, nscb
 from deepprofiler.evaluation.accuracy import Accuracy
 from deepprofiler.evaluation.differences import difference
@@ -142,7 +143,7 @@ def results(every: Profiles, wells: Profiles) -> dict[tuple[str, str], tuple[Acc
     found = {("published", "mean"): score(recipe, "mean", "correlation")}
     for method, steps in METHODS.items():
         given, chain = normalized(steps, wells)
-        print(*chain.notes_, sep="\n")
+        print(*describe_chain(chain), sep="\n")
         found |= {(method, aggregate): score(given, aggregate) for aggregate in AGGREGATES}
     return found
 

@@ -39,8 +39,7 @@ def test_row_and_column_effects_are_taken_away_whatever_a_few_wells_do() -> None
     fitted = WellPosition(plate=PLATE, well=WELL).fit(both)
     given = fitted.transform(both)
     np.testing.assert_allclose(given.features, np.concatenate(truths), atol=1e-8)
-    assert fitted.n_ == {"P1": 96, "P2": 384}
-    assert "rows and columns of 2 plates, at least 96 wells" in fitted.notes_[0]
+    assert fitted.fitted_.n == {"P1": 96, "P2": 384}
 
 
 def test_tukeys_own_example_by_hand() -> None:
@@ -108,7 +107,7 @@ def test_the_slope_on_log_count_is_that_of_least_squares_on_controls() -> None:
     # What treated wells have beside their cell count stays.
     effect = given[~controls].mean(axis=0) - given[controls].mean(axis=0)
     np.testing.assert_allclose(effect, 7, atol=0.1)
-    assert (fitted.n_, fitted.reference_) == (40, "negative control wells")
+    assert (fitted.fitted_.n, fitted.fitted_.reference) == (40, "controls")
 
 
 def test_counts_that_tell_nothing() -> None:
@@ -130,6 +129,7 @@ def test_after_a_step_for_single_wells_the_next_is_fitted_on_wells() -> None:
     steps = [("cell-count", {}), ("tvn", {"shrinkage": 0.1})]
     chain = make_chain(steps, plate=PLATE, batch=PLATE, count=COUNT)
     chain.fit(profiles, controls=controls, cells=cells)
-    assert "fitted on 40 control wells" in chain.steps[1].notes_[0]
+    assert (chain.steps[1].fitted_.n, chain.steps[1].fitted_.unit) == (40, "wells")
     only_tvn = make_chain(steps[1:], plate=PLATE, batch=PLATE).fit(profiles, cells=cells)
-    assert "40 control cells" in only_tvn.notes_[0]
+    summary = only_tvn.steps[0].fitted_
+    assert (summary.n, summary.unit) == (40, "cells")

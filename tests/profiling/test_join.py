@@ -9,6 +9,7 @@ import pytest
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import Profiles
 from deepprofiler.profiling.join import defined_means, join, without_undefined
+from deepprofiler.profiling.normalizer import LeftOut
 
 ON = ["Metadata_Plate", "Metadata_Well"]
 
@@ -51,8 +52,8 @@ def test_undefined_features_are_listed() -> None:
     kept, left_out = without_undefined(table(["P", "P"], ["A", "B"], features))
     assert kept.names == ["f0"]
     assert left_out == {
-        "f1": "undefined in 2 of 2 profiles",
-        "f2": "undefined in 1 of 2 profiles",
+        "f1": LeftOut("undefined", values={"undefined": 2, "n": 2}),
+        "f2": LeftOut("undefined", values={"undefined": 1, "n": 2}),
     }
     with pytest.raises(DataError, match="none of its 1 features"):
         without_undefined(table(["P"], ["A"], np.array([[np.nan]])))

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm, skew
 
 from deepprofiler.errors import ConfigError, DataError
-from deepprofiler.profiling import Chain, Harmony, Profiles, RankNormal, Robust
+from deepprofiler.profiling import Chain, Harmony, LeftOut, Profiles, RankNormal, Robust
 
 PLATE, WELL = "Metadata_Plate", "Metadata_Well"
 
@@ -41,10 +41,10 @@ def test_missing_stays_missing_and_constants_are_left_out() -> None:
     fitted = RankNormal().fit(screen(features))
     given = fitted.transform(screen(features))
     assert given.names == ["f0", "f2"]
-    assert fitted.left_out_ == {"f1": "no two different values among 4 known"}
+    assert fitted.left_out_ == {"f1": LeftOut("one-value", values={"n": 4})}
     np.testing.assert_array_equal(np.isnan(given.features), np.isnan(features[:, [0, 2]]))
     np.testing.assert_allclose(given.features[[0, 1, 3], 0], norm.ppf(np.array([5, 13, 21]) / 26))
-    assert "2 missing values stay missing" in fitted.notes_[0]
+    assert fitted.fitted_.missing == 2
     features[0, 0] = np.inf
     with pytest.raises(DataError, match="f0 is inf"):
         RankNormal().fit(screen(features))
@@ -96,7 +96,7 @@ def test_jumps_harmony(jump: tuple[Profiles, Profiles, np.ndarray]) -> None:
     for column in range(3):
         assert np.corrcoef(given[:, column], mixed[:, column])[0, 1] >= 0.999
         assert np.corrcoef(recipe.features[:, column], mixed[:, column])[0, 1] < 0.9985
-    assert "1536 wells mixed over 4 values of plate" in fitted.notes_[0]
+    assert (fitted.fitted_.n, fitted.fitted_.mixed) == (1536, {PLATE: 4})
 
 
 def test_harmony_moves_batches_together() -> None:

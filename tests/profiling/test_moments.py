@@ -37,7 +37,7 @@ def test_moments_follow_an_affine_map(diagonal: bool) -> None:
     np.testing.assert_allclose(mapped.scatter, direct.scatter)
 
 
-def test_cells_are_gathered_by_plate_and_asked_by_batch() -> None:
+def test_cells_are_added_by_plate_and_merged_by_batch() -> None:
     rng = np.random.default_rng(0)
     cells = CellMoments(["a", "b"])
     blocks = {}
@@ -52,7 +52,7 @@ def test_cells_are_gathered_by_plate_and_asked_by_batch() -> None:
         by_batch["1"].covariance, np.cov(np.concatenate(blocks["1"]).T, bias=True)
     )
     assert cells.by(None)[""].n == 80
-    with pytest.raises(DataError, match="gather them by Metadata_Week"):
+    with pytest.raises(DataError, match="group them by Metadata_Week"):
         cells.by("Metadata_Week")
 
 

@@ -44,7 +44,8 @@ def test_controls_have_the_identity_as_covariance(method: Method) -> None:
     pca = PCA(whiten=True).fit(controls)
     expected = pca.transform(both.features) * np.sqrt(200 / 199)
     np.testing.assert_allclose(given @ given.T, expected @ expected.T, rtol=1e-6, atol=1e-6)
-    assert "200 control wells, 8 features, rank 8" in fitted.notes_[0]
+    summary = fitted.fitted_
+    assert (summary.n, summary.unit, summary.d, summary.rank) == (200, "wells", 8, 8)
 
 
 def test_each_form_is_its_own_rotation() -> None:
@@ -75,7 +76,8 @@ def test_fewer_controls_than_features(method: Method) -> None:
     """The case NRM-03: 10 controls × 50, and 60 × 50 with two equal columns."""
     few, epsilon = correlated(10, 50), 0.01
     fitted = Sphering(method=method, shrinkage=epsilon).fit(profiles_of(few))
-    assert "10 control wells, 50 features, rank 9" in fitted.notes_[0]
+    summary = fitted.fitted_
+    assert (summary.n, summary.unit, summary.d, summary.rank) == (10, "wells", 50, 9)
     others = correlated(30, 50, seed=3)
     distances = others - few.mean(axis=0)
     added = epsilon * np.trace(np.cov(few.T, bias=True)) / 50
@@ -104,7 +106,7 @@ def test_too_few_controls_are_an_error_with_the_number_needed(
 
 def test_features_on_very_different_scales_keep_their_rank() -> None:
     rows = correlated(40, 3) * [1e-6, 1, 1e6]
-    assert Sphering(method="ZCA-cor", shrinkage=0).fit(profiles_of(rows)).rank_ == 3
+    assert Sphering(method="ZCA-cor", shrinkage=0).fit(profiles_of(rows)).fitted_.rank == 3
     rows[:, 1] = 7
     with pytest.raises(DataError, match=r"1 features do not vary .* such as f1"):
         Sphering(method="ZCA-cor").fit(profiles_of(rows))
@@ -121,6 +123,6 @@ def test_it_fits_on_moments_of_cells() -> None:
     np.testing.assert_allclose(
         by_cells.transform(wells).features, by_rows.transform(wells).features, atol=1e-10
     )
-    assert (by_cells.n_, by_cells.reference_) == (80, "negative control cells")
+    assert (by_cells.fitted_.n, by_cells.fitted_.unit) == (80, "cells")
     with pytest.raises(ValueError, match="method='SVD'"):
         Sphering(method="SVD")

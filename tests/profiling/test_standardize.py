@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import median_abs_deviation
 from sklearn.preprocessing import StandardScaler
 
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import DataError, PluginError
 from deepprofiler.profiling import (
     TVN,
     CellCount,
@@ -21,6 +21,8 @@ from deepprofiler.profiling import (
     Standardize,
 )
 from deepprofiler.profiling.chain import make_chain
+from deepprofiler.profiling.normalizer import LeftOut, PlateControls
+from deepprofiler.profiling.standardize import LARGEST
 
 PLATE = "Metadata_Plate"
 
@@ -38,12 +40,16 @@ def screen(plates: int, controls: int, treated: int, size: int = 4) -> tuple[Pro
     return Profiles(metadata, features, names), mask
 
 
+def wells_of(profiles: Profiles) -> list[str]:
+    return list(profiles.values("Metadata_Well"))
+
+
 def test_over_the_screen_it_is_scikit_learns_scaler() -> None:
     profiles, controls = screen(3, 6, 10)
     fitted = Standardize(plate=PLATE).fit(profiles, controls=controls)
     expected = StandardScaler().fit_transform(profiles.features)
     np.testing.assert_allclose(fitted.transform(profiles).features, expected, atol=1e-12)
-    assert "P0 has 6 negative controls and 16" in fitted.notes_[0]
+    assert fitted.fitted_.fewest_controls == PlateControls("P0", 6)
 
 
 def test_with_16_controls_everywhere_each_plate_is_scaled_by_its_own() -> None:
@@ -55,7 +61,7 @@ def test_with_16_controls_everywhere_each_plate_is_scaled_by_its_own() -> None:
         np.testing.assert_allclose(
             given.features[rows], reference.transform(profiles.features[rows]), atol=1e-10
         )
-    assert fitted.n_ == {"P0": 16, "P1": 16, "P2": 16}
+    assert fitted.fitted_.n == {"P0": 16, "P1": 16, "P2": 16}
 
 
 def test_one_poor_plate_pools_all_unless_plates_are_asked_for() -> None:
@@ -63,8 +69,7 @@ def test_one_poor_plate_pools_all_unless_plates_are_asked_for() -> None:
     controls[0] = False
     assert Standardize(plate=PLATE).fit(profiles, controls=controls).group_ is None
     forced = Standardize(plate=PLATE, per="plate").fit(profiles, controls=controls)
-    assert forced.n_ == {"P0": 15, "P1": 16}
-    assert "too few" in forced.notes_[0]
+    assert forced.fitted_.n == {"P0": 15, "P1": 16}
     controls[:20] = False
     with pytest.raises(DataError, match="P0 has 0 wells to fit on and needs 2"):
         Standardize(plate=PLATE, per="plate").fit(profiles, controls=controls)
@@ -81,8 +86,8 @@ def test_undefined_features_are_left_out_and_listed() -> None:
     fitted = Standardize(plate=PLATE).fit(broken, controls=controls)
     assert fitted.names_ == ["f1", "f2"]
     assert fitted.left_out_ == {
-        "f3": "no spread (all 0.333333) in plate P0",
-        "f4": "infinite values in plate P0",
+        "f3": LeftOut("no-spread", PLATE, "P0", {"equal": 24, "n": 24, "value": 1 / 3}),
+        "f4": LeftOut("infinite", PLATE, "P0"),
     }
     given = fitted.transform(broken)
     assert given.names == ["f1", "f2"]
@@ -90,7 +95,7 @@ def test_undefined_features_are_left_out_and_listed() -> None:
     expected = (features[:, 1] - np.nanmean(reference)) / np.nanstd(reference)
     np.testing.assert_allclose(given.features[:, 1], expected, atol=1e-10)
     assert np.isnan(given.features).sum() == 1
-    assert any("1 missing value" in note for note in fitted.notes_)
+    assert fitted.fitted_.missing == 1
     with pytest.raises(DataError, match="P0, Well 0: f2 is nan"):
         TVN().fit(given)
 
@@ -102,7 +107,9 @@ def test_a_feature_undefined_on_one_plate_is_left_out_on_all() -> None:
     fitted = Standardize(plate=PLATE).fit(
         profiles.with_features(features, profiles.names), controls=controls
     )
-    assert fitted.left_out_ == {"f1": "no spread (all 7) in plate P0"}
+    assert fitted.left_out_ == {
+        "f1": LeftOut("no-spread", PLATE, "P0", {"equal": 16, "n": 16, "value": 7})
+    }
 
 
 def test_the_reference_can_be_named() -> None:
@@ -111,8 +118,8 @@ def test_the_reference_can_be_named() -> None:
     on_controls = Standardize(plate=PLATE, per="screen", reference="controls")
     given = on_controls.fit(profiles, controls=controls).transform(profiles).features
     np.testing.assert_allclose(given, StandardScaler().fit(own).transform(whole), atol=1e-10)
-    assert on_controls.reference_ == "negative controls of the screen"
-    assert on_controls.n_ == {"": 18}
+    summary = on_controls.fitted_
+    assert (summary.reference, summary.group, summary.n) == ("controls", None, {"": 18})
     on_plates = Standardize(plate=PLATE, per="plate", reference="all").fit(
         profiles, controls=controls
     )
@@ -120,8 +127,9 @@ def test_the_reference_can_be_named() -> None:
         expected = StandardScaler().fit_transform(whole[rows])
         mapped = on_plates.transform(profiles).features[rows]
         np.testing.assert_allclose(mapped, expected, atol=1e-10)
-        assert on_plates.n_[plate] == 16
-    assert on_plates.fit(profiles).reference_ == "all wells of each plate"
+        assert on_plates.fitted_.n[plate] == 16
+    summary = on_plates.fit(profiles).fitted_
+    assert (summary.reference, summary.group) == ("all", PLATE)
     with pytest.raises(DataError, match="needs to know the negative controls"):
         on_controls.fit(profiles)
     with pytest.raises(ValueError, match="give per as well"):
@@ -153,24 +161,24 @@ def test_a_deviation_of_zero_is_undefined() -> None:
     controls = np.arange(30) < 24
     fitted = Robust(plate=PLATE).fit(profiles, controls=controls)
     assert fitted.left_out_ == {
-        "f1": "no median deviation (20 of 24 are 0) in plate P1",
-        "f4": "no median deviation (all 2) in plate P1",
+        "f1": LeftOut("no-median-deviation", PLATE, "P1", {"equal": 20, "n": 24, "value": 0}),
+        "f4": LeftOut("no-median-deviation", PLATE, "P1", {"equal": 24, "n": 24, "value": 2}),
     }
-    assert "2 of 4 features left out as undefined, such as f1" in fitted.notes_[1]
     given = fitted.transform(profiles)
     assert given.names == ["f2", "f3"]
     known = np.delete(features[:24, 1], 5)
     expected = (features[:, 1] - np.median(known)) / median_abs_deviation(known, scale="normal")
     np.testing.assert_allclose(given.features[:, 0], expected, rtol=1e-6)
     assert np.isnan(given.features).sum() == 1
-    assert fitted.largest_ == np.nanmax(np.abs(given.features))
-    assert "the largest absolute value: Plate P1, Well W" in fitted.notes_[-1]
-    assert f"is {fitted.largest_:.3g}" in fitted.notes_[-1]
+    largest = fitted.fitted_.largest
+    assert largest.value == np.nanmax(np.abs(given.features))
+    row = wells_of(given).index(largest.profile["Metadata_Well"])
+    assert abs(given.features[row, given.names.index(largest.feature)]) == largest.value
     features[29, 2] = 1e6
     huge = Robust(plate=PLATE).fit(profiles, controls=controls)
-    assert huge.largest_ > 500
-    assert "Well W29: f3 is" in huge.notes_[-1]
-    assert "beyond 500 one feature rules" in huge.notes_[-1]
+    largest = huge.fitted_.largest
+    assert largest.value > LARGEST
+    assert (largest.profile["Metadata_Well"], largest.feature) == ("W29", "f3")
 
 
 def test_huge_values_are_reported() -> None:
@@ -180,8 +188,9 @@ def test_huge_values_are_reported() -> None:
     fitted = Standardize(plate=PLATE).fit(
         profiles.with_features(features, profiles.names), controls=controls
     )
-    assert fitted.largest_ > 1e5
-    assert any("Well 17: f1 is" in note and "beyond 500" in note for note in fitted.notes_)
+    largest = fitted.fitted_.largest
+    assert largest.value > 1e5
+    assert (largest.profile["Metadata_Well"], largest.feature) == ("17", "f1")
 
 
 def test_nothing_defined_is_an_error() -> None:
@@ -230,7 +239,7 @@ def test_a_chain_fits_each_step_on_what_the_last_gives() -> None:
     middle = first.transform(profiles)
     second = TVN(batch=PLATE, shrinkage=0.1).fit(middle, controls=controls)
     np.testing.assert_array_equal(given.features, second.transform(middle).features)
-    assert chain.notes_ == first.notes_ + second.notes_
+    assert [step.fitted_ for step in chain.steps] == [first.fitted_, second.fitted_]
     assert Chain([]).fit(profiles).transform(profiles) is profiles
 
 
@@ -238,15 +247,15 @@ def test_names_and_parameters_of_steps_are_checked() -> None:
     def build(name: str, **params: object) -> None:
         make_chain([(name, params)], plate=PLATE, batch=PLATE)
 
-    with pytest.raises(ConfigError, match="nearest is `standardize"):
+    with pytest.raises(PluginError, match="nearest is `standardize"):
         build("standardise")
-    with pytest.raises(ConfigError, match="no parameter shrink; nearest is `shrinkage`"):
+    with pytest.raises(PluginError, match="no parameter `shrink`; nearest is `shrinkage`"):
         build("tvn", shrink="oas")
-    with pytest.raises(ConfigError, match=r"tvn: shrinkage: .*found 'ols'"):
+    with pytest.raises(PluginError, match=r"`tvn`: shrinkage: .*found 'ols'"):
         build("tvn", shrinkage="ols")
-    with pytest.raises(ConfigError, match="shrinkage=-1"):
+    with pytest.raises(PluginError, match="shrinkage=-1"):
         build("tvn", shrinkage=-1)
-    with pytest.raises(ConfigError, match="input should be 'auto', 'screen' or 'plate'"):
+    with pytest.raises(PluginError, match="input should be 'auto', 'screen' or 'plate'"):
         build("standardize", per="well")
 
 
@@ -274,4 +283,4 @@ def test_values_too_large_to_square_are_undefined() -> None:
     profiles = Profiles(pd.DataFrame({"Metadata_Well": list("abcdef")}), features, ["a", "b"])
     fitted = Standardize(per="screen").fit(profiles)
     assert fitted.names_ == ["a"]
-    assert "too large to square" in fitted.left_out_["b"]
+    assert fitted.left_out_["b"].code == "too-large-to-square"

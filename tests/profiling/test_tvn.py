@@ -97,7 +97,7 @@ def test_coral_gives_every_batch_the_covariance_of_all() -> None:
         expected = white[start:stop] @ np.linalg.inv(sqrtm(own)).real @ sqrtm(whole).real
         np.testing.assert_allclose(given[start:stop], expected, atol=1e-8)
         np.testing.assert_allclose(np.cov(given[start:stop].T, bias=True), whole, atol=1e-8)
-    assert fitted.batches_["n"].tolist() == [400, 400]
+    assert [batch.n for batch in fitted.fitted_.batches] == [400, 400]
 
 
 def test_coral_on_gaussians_of_known_covariance() -> None:
@@ -145,9 +145,9 @@ def test_moments_of_cells_fit_what_the_cells_themselves_would(shrinkage: str | f
     np.testing.assert_allclose(
         by_cells.transform(wells).features, by_rows.transform(wells).features, atol=1e-8
     )
-    assert (by_cells.n_, by_cells.d_, by_cells.rank_) == (90, 6, 6)
-    assert "90 control cells" in by_cells.notes_[0]
-    assert "90 control wells" in by_rows.notes_[0]
+    summary = by_cells.fitted_
+    assert (summary.n, summary.unit, summary.d, summary.rank) == (90, "cells", 6, 6)
+    assert (by_rows.fitted_.n, by_rows.fitted_.unit) == (90, "wells")
 
 
 def test_fewer_controls_than_features_stay_bounded_when_shrunk() -> None:
@@ -155,7 +155,8 @@ def test_fewer_controls_than_features_stay_bounded_when_shrunk() -> None:
     few = correlated(10, 50)
     epsilon = 0.01
     fitted = TVN(shrinkage=epsilon).fit(profiles_of(few))
-    assert "10 control wells, 50 features, rank 9" in fitted.notes_[0]
+    summary = fitted.fitted_
+    assert (summary.n, summary.unit, summary.d, summary.rank) == (10, "wells", 50, 9)
     others = correlated(30, 50, seed=3)
     given = fitted.transform(profiles_of(others)).features
     distance = np.linalg.norm(others - few.mean(axis=0), axis=1)
@@ -163,7 +164,7 @@ def test_fewer_controls_than_features_stay_bounded_when_shrunk() -> None:
     assert (np.linalg.norm(given, axis=1) <= distance / np.sqrt(added) * (1 + 1e-9)).all()
     doubled = correlated(60, 50)
     doubled[:, 1] = doubled[:, 0]
-    assert TVN().fit(profiles_of(doubled)).rank_ == 49
+    assert TVN().fit(profiles_of(doubled)).fitted_.rank == 49
     for rows, rank in ((few, 9), (doubled, 49)):
         with pytest.raises(DataError, match=f"rank {rank} of 50 .* choose shrinkage oas"):
             TVN(shrinkage=0).fit(profiles_of(rows))
@@ -174,7 +175,7 @@ def test_a_batch_of_too_low_rank_is_seen_after_ill_conditioned_maps() -> None:
     rows = correlated(136, 36) * np.logspace(0, -3, 36)
     profiles = profiles_of(rows, ["1"] * 100 + ["2"] * 36)
     fitted = TVN(batch=BATCH).fit(profiles)
-    assert fitted.batches_["rank"].tolist() == [36, 35]
+    assert [batch.rank for batch in fitted.fitted_.batches] == [36, 35]
     with pytest.raises(DataError, match="batch 2 cannot be inverted: rank 35 of 36"):
         TVN(batch=BATCH, shrinkage=0).fit(profiles)
 
@@ -209,7 +210,8 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     for rule in ("ledoit-wolf", "held-out"):
         with pytest.raises(DataError, match="choose shrinkage oas or fit_on wells"):
             TVN(shrinkage=rule).fit(profiles, cells=cells)
-        assert TVN(shrinkage=rule, fit_on="wells").fit(profiles, cells=cells).n_ == 20
+        fitted = TVN(shrinkage=rule, fit_on="wells").fit(profiles, cells=cells)
+        assert fitted.fitted_.n == 20
     with pytest.raises(DataError, match="features are not those"):
         TVN().fit(profiles, cells=CellMoments(["a"]))
     with pytest.raises(DataError, match="not fitted for batch '2'"):

@@ -41,7 +41,8 @@ def test_the_authors_notebook() -> None:
     given = fitted.transform(profiles).features
     # Axes and their signs are free: inner products are what is compared.
     np.testing.assert_allclose(given @ given.T, expected @ expected.T, atol=1e-8)
-    assert "70 control wells, 6 features, rank 6" in fitted.notes_[0]
+    summary = fitted.fitted_
+    assert (summary.n, summary.unit, summary.d, summary.rank) == (70, "wells", 6, 6)
 
 
 def test_efaar_benchmarking() -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from deepprofiler.columns import COUNT, PLATE, WELL, spoken
 from deepprofiler.commands.analyze.aggregate import AggregatedWells
+from deepprofiler.commands.analyze.wording import describe_chain, left_out_table
 from deepprofiler.config.schema import Analyze, Config
 from deepprofiler.errors import DataError, listing
 from deepprofiler.evaluation.screen import negative_rows, treatment_profiles, untreated_rows
@@ -250,8 +251,8 @@ def _fit_and_apply(normalization: Normalization, aggregated: AggregatedWells) ->
             normalization.control,
             f"{spoken(normalization.roles['batch'])} {listing(lacking, 5)}",
         )
-    for note in chain.notes_:
-        LOG.info("%s", note)
+    for sentence in describe_chain(chain):
+        LOG.info("%s", sentence)
     normalized = chain.transform(wells.subset(chain.covers(wells)))
     _warn_of_dominant_feature(normalization, normalized)
     return NormalizedWells(normalized, chain)
@@ -278,7 +279,7 @@ def _write(folder: Path, normalized: NormalizedWells) -> None:
     """Write wells, left out features and the fitted steps."""
     # Removed first and written last: it stands for the wells that it would make of the averages.
     (folder / _CHAIN).unlink(missing_ok=True)
-    left_out = pd.DataFrame(normalized.chain.left_out_.items(), columns=["feature", "reason"])
+    left_out = left_out_table(normalized.chain.left_out_)
     with replacing(folder / _LEFT_OUT) as temporary:
         left_out.to_csv(temporary, index=False)
     normalized.wells.write(folder / _WELLS)

@@ -14,6 +14,7 @@ from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.commands.analyze.aggregate import AggregatedWells
 from deepprofiler.commands.analyze.evaluate import Evaluated
 from deepprofiler.commands.analyze.normalize import NormalizedWells
+from deepprofiler.commands.analyze.wording import describe_chain
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.object_features import CP_MEASURE
@@ -74,6 +75,7 @@ def write_report(
         counts=aggregated.counts,
         screen=evaluated.screen,
         chain=normalized.chain,
+        normalization_notes=describe_chain(normalized.chain),
         sample=aggregated.sample,
         features=len(aggregated.provenance.names),
         methods=evaluated.methods,

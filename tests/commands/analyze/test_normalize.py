@@ -119,7 +119,7 @@ def test_the_fitted_steps_are_kept_beside_the_profiles(tmp_path: Path) -> None:
     assert len(wells) == 12
     np.testing.assert_allclose(chain.transform(raw).features, wells.features, rtol=1e-12)
     # The well with two cells took no part.
-    assert [(step.name, step.n_) for step in chain.steps] == [
+    assert [(step.name, step.fitted_.n) for step in chain.steps] == [
         ("cell-count", 4),
         ("robust", {"": 11}),
         ("tvn", 4),
