@@ -88,7 +88,8 @@ def text() -> str:
             "\n## Refused\n\nIgnoring these keys would change the results. Only the values in the "
             "last column are accepted.\n\n| key | why | accepted values |\n|---|---|---|\n",
             *refused,
-            "\n## Keys of older versions\n\nOlder versions used other names for these keys.\n\n| older | read as |\n|---|---|\n",
+            "\n## Keys of older versions\n\nOlder versions used other names for these keys.\n\n"
+            "| older | read as |\n|---|---|\n",
             *earlier,
         ]
     )
