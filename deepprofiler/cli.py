@@ -35,17 +35,24 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--root", type=click.Path(path_type=Path), help="Project directory.")
 @click.option(
-    "--config", metavar="NAME", help="File in inputs/config; needed where there are several."
+    "--config", metavar="NAME", help="Config file in inputs/config; required if there are several."
 )
-@click.option("--exp", default="results", show_default=True, help="Name of the experiment.")
+@click.option(
+    "--exp", default="results", show_default=True, help="Experiment: name of a folder in outputs."
+)
 @click.option("--gpu", metavar="ID", help="GPU to use, such as 0; -1 for the CPU.")
 @click.option(
-    "--cores", type=click.IntRange(0), default=0, help="Number of processes; 0 uses all cores."
+    "--cores", type=click.IntRange(0), default=0, help="Number of processor cores; 0 uses all."
 )
 @click.option(
-    "--single-cells", default="single-cells", show_default=True, help="Name of the crops."
+    "--single-cells",
+    default="single-cells",
+    show_default=True,
+    help="Crops: name of a folder in outputs.",
 )
-@click.option("--metadata", default="index.csv", show_default=True, help="File in inputs/metadata.")
+@click.option(
+    "--metadata", default="index.csv", show_default=True, help="Index file in inputs/metadata."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first site that fails.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
 @click.option("--verbose", is_flag=True, help="Show details.")
@@ -54,15 +61,14 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 def cli(context: click.Context, /, **options: Any) -> None:
     """Learn single-cell features from plate images, with treatments as weak labels.
 
-    On a folder with images and an index, `prepare`, `train` and `profile` are enough; `run` does
-    everything up to the report. Each command first makes what is missing and resumes where it
-    stopped.
+    `run` does everything from images and an index to the report. You can also call the commands
+    one by one: each runs missing earlier ones first, and continues where it was interrupted.
     """
     context.obj = options
 
 
 def _project(context: click.Context, **changes: Any) -> Project:
-    """Make the project of the group's options and start logging."""
+    """Make the project from the options of the group, and start logging."""
     from deepprofiler.progress import start_logging
     from deepprofiler.project import Project
 
@@ -92,7 +98,7 @@ def _project(context: click.Context, **changes: Any) -> Project:
 
 
 def _finish(outcome: Outcome) -> None:
-    """Print what a stage did and end with its exit code."""
+    """Print what a command did, and exit with its code."""
     for line in outcome.lines():
         click.echo(line)
     sys.exit(outcome.exit_code)
@@ -101,7 +107,7 @@ def _finish(outcome: Outcome) -> None:
 @cli.command()
 @click.pass_context
 def setup(context: click.Context) -> None:
-    """Make the folders of a project and a first config."""
+    """Create the folders of a project and a first config."""
     project = _project(context)
     from deepprofiler.commands.setup import setup
 
@@ -109,13 +115,17 @@ def setup(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--seed", type=_SEED, default=0, show_default=True)
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="Random seed.")
 @click.option(
-    "--screen", type=click.Choice(["tiny", "demo", "full"]), default="demo", show_default=True
+    "--screen",
+    type=click.Choice(["tiny", "demo", "full"]),
+    default="demo",
+    show_default=True,
+    help="Size of the screen.",
 )
 @click.pass_context
 def simulate(context: click.Context, seed: int, screen: str) -> None:
-    """Write a screen with known mechanisms and known nuisance."""
+    """Simulate a screen with known mechanisms, and write it to a project."""
     project = _project(context)
     from deepprofiler.commands.simulate import simulate
 
@@ -125,7 +135,7 @@ def simulate(context: click.Context, seed: int, screen: str) -> None:
 @cli.command()
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Read everything, change nothing, and report what is wrong."""
+    """Read all inputs and report problems; change nothing."""
     project = _project(context)
     from deepprofiler.commands.check import check
 
@@ -135,7 +145,7 @@ def check(context: click.Context) -> None:
 @cli.command()
 @click.pass_context
 def prepare(context: click.Context) -> None:
-    """Measure illumination and intensities of every plate."""
+    """Measure the illumination of every plate."""
     project = _project(context)
     from deepprofiler.commands.prepare import prepare
 
@@ -146,7 +156,7 @@ def prepare(context: click.Context) -> None:
 @click.option("--labels", is_flag=True, help="Also write label images of the nuclei.")
 @click.pass_context
 def locate(context: click.Context, labels: bool) -> None:
-    """Find the nuclei of every site that has no locations."""
+    """Find the nuclei at every site without a location file."""
     project = _project(context)
     from deepprofiler.commands.locate import locate
 
@@ -156,7 +166,7 @@ def locate(context: click.Context, labels: bool) -> None:
 @cli.command("export-sc")
 @click.pass_context
 def export_cells(context: click.Context) -> None:
-    """Cut every cell out of its image, as 8-bit crops for training."""
+    """Cut out every cell, as 8-bit crops for training."""
     project = _project(context)
     from deepprofiler.commands.export_cells import export_cells
 
@@ -180,7 +190,7 @@ def layers(context: click.Context) -> None:
     type=click.IntRange(1),
     help="Continue with this epoch; 1 trains from scratch. Default: after the last finished epoch.",
 )
-@click.option("--seed", type=_SEED, help="In place of the config's seed.")
+@click.option("--seed", type=_SEED, help="Seed in place of dataset.seed.")
 @click.pass_context
 def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
     """Train the network to tell treatments apart."""
@@ -194,7 +204,7 @@ def train(context: click.Context, epoch: int | None, seed: int | None) -> None:
 @click.option("--part", type=click.IntRange(0), help="Profile only part N of a split index.")
 @click.pass_context
 def profile(context: click.Context, part: int | None) -> None:
-    """Write the features of every cell, a file per well."""
+    """Compute the features of every cell, one file per well."""
     project = _project(context, **({} if part is None else {"metadata": f"index-{part:03d}.csv"}))
     from deepprofiler.commands.profile import profile
 
@@ -205,7 +215,7 @@ def profile(context: click.Context, part: int | None) -> None:
 @click.option("--parts", type=click.IntRange(1), required=True, help="Number of parts.")
 @click.pass_context
 def split(context: click.Context, parts: int) -> None:
-    """Split the index into parts for `profile --part` on several machines."""
+    """Split the index into parts for `profile --part`."""
     project = _project(context)
     from deepprofiler.commands.split import split
 
@@ -216,11 +226,11 @@ def split(context: click.Context, parts: int) -> None:
 @click.option(
     "--steps",
     metavar="NAMES",
-    help="Only these of aggregate,normalize,evaluate,report; the results of the others are kept.",
+    help="Only these steps of aggregate,normalize,evaluate,report, separated by commas.",
 )
 @click.pass_context
 def analyze(context: click.Context, steps: str | None) -> None:
-    """Average, normalize, match mechanisms and write the report."""
+    """Aggregate, normalize and evaluate profiles; write the report."""
     project = _project(context)
     from deepprofiler.commands.analyze import analyze
 
@@ -231,7 +241,7 @@ def analyze(context: click.Context, steps: str | None) -> None:
 @cli.command()
 @click.pass_context
 def run(context: click.Context) -> None:
-    """Do everything from images to the report."""
+    """Run all commands from images to the report."""
     project = _project(context)
     from deepprofiler.commands.run import run
 
@@ -239,10 +249,10 @@ def run(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--seed", type=_SEED, default=0, show_default=True)
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="Random seed.")
 @click.pass_context
 def demo(context: click.Context, seed: int) -> None:
-    """Simulate a small screen and do everything up to the report (default folder: demo)."""
+    """Simulate a small screen and analyze it (default folder: demo)."""
     if context.obj["root"] is None:
         context.obj["root"] = Path("demo")
     project = _project(context)
