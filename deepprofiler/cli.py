@@ -37,9 +37,7 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 @click.option(
     "--config", metavar="NAME", help="Config file in inputs/config; required if there are several."
 )
-@click.option(
-    "--exp", default="results", show_default=True, help="Experiment: name of a folder in outputs."
-)
+@click.option("--exp", default="results", show_default=True, help="Name of the experiment.")
 @click.option("--gpu", metavar="ID", help="GPU to use, such as 0; -1 for the CPU.")
 @click.option(
     "--cores", type=click.IntRange(0), default=0, help="Number of processor cores; 0 uses all."
@@ -48,10 +46,10 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
     "--single-cells",
     default="single-cells",
     show_default=True,
-    help="Crops: name of a folder in outputs.",
+    help="Name of the crops.",
 )
 @click.option(
-    "--metadata", default="index.csv", show_default=True, help="Index file in inputs/metadata."
+    "--metadata", default="index.csv", show_default=True, help="Index in inputs/metadata."
 )
 @click.option("--strict", is_flag=True, help="Stop at the first site that fails.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
