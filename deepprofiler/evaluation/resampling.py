@@ -10,8 +10,7 @@ import numpy as np
 
 from deepprofiler.errors import DataError
 from deepprofiler.evaluation.similarity import blank
-from deepprofiler.profiling.profile_files import require_mask
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.profiles import Profiles, require_mask
 
 _AT_A_TIME = 1_000_000
 

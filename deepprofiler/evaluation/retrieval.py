@@ -27,8 +27,7 @@ from deepprofiler.evaluation.similarity import (
     codes_of,
     treated,
 )
-from deepprofiler.profiling.profile_files import require_mask
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.profiles import Profiles, require_mask
 
 Negatives = Literal["others", "controls", "both"]
 _NEGATIVES = {

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.errors import DataError
-from deepprofiler.profiling.profile_files import require_mask
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.profiles import Profiles, require_mask
 
 Metric = Literal["cosine", "correlation", "euclidean"]
 BLOCK = 512

@@ -17,7 +17,6 @@ from deepprofiler.profiling.averages import (
     with_enough_cells,
 )
 from deepprofiler.profiling.chain import Chain, make_chain
-from deepprofiler.profiling.correct import CellCount, WellPosition
 from deepprofiler.profiling.joint import Harmony, RankNormal
 from deepprofiler.profiling.moments import CellMoments, Moments
 from deepprofiler.profiling.normalizer import FitSummary, LeftOut, Normalizer
@@ -25,6 +24,7 @@ from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.profiling.sphering import Sphering
 from deepprofiler.profiling.standardize import Robust, Standardize
 from deepprofiler.profiling.tvn import TVN, AuthorsTVN, EfaarTVN
+from deepprofiler.profiling.well_effects import CellCount, WellPosition
 
 __all__ = [
     "TVN",

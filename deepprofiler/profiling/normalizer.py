@@ -13,8 +13,7 @@ import numpy as np
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments, Group, Moments
-from deepprofiler.profiling.profile_files import require_mask
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.profiles import Profiles, require_mask
 
 Unit = Literal["cells", "wells"]
 ReferenceKind = Literal["controls", "all"]

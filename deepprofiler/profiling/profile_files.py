@@ -23,112 +23,6 @@ _CONTROL_IN_WORDS = f"{_CONTROL}_Role"
 _MEASURED = ("Cells_", "Cytoplasm_", "Nuclei_")
 
 
-def write_h5ad(metadata: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
-    """Write a file of AnnData.
-
-    Parameters
-    ----------
-    metadata : DataFrame
-        n rows. ``Metadata_Control``, if it is text, becomes ``Metadata_Control_Role``, since
-        mantispy has another use of that name; :func:`read_h5ad` gives it back.
-    features : DataFrame
-        n rows of D numbers.
-    path : Path
-
-    Raises
-    ------
-    ConfigError
-        The package anndata is not installed.
-    """
-    anndata = _anndata()
-    described = {
-        str(name): column.to_numpy()
-        if pd.api.types.is_numeric_dtype(column)
-        else pd.Categorical(column.to_numpy(dtype=object))
-        for name, column in metadata.items()
-    }
-    if isinstance(described.get(_CONTROL), pd.Categorical):
-        described = {
-            _CONTROL_IN_WORDS if name == _CONTROL else name: column
-            for name, column in described.items()
-        }
-    rows = pd.Index([str(row) for row in range(len(metadata))])
-    anndata.AnnData(
-        X=features.to_numpy(dtype=np.float32),
-        obs=pd.DataFrame(described, index=rows),
-        var=_features([str(name) for name in features.columns]),
-        uns={"mantispy": _rows(metadata)},
-    ).write_h5ad(path)
-
-
-def read_h5ad(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a file of AnnData, written here or by another program.
-
-    Returns
-    -------
-    metadata : DataFrame
-        n rows, the columns of ``obs``; the names of its rows are not kept.
-    features : DataFrame
-        n rows of D numbers, called after ``var_names``.
-
-    Raises
-    ------
-    ConfigError
-        The package anndata is not installed.
-    ValueError
-        The file holds no matrix.
-    """
-    data = _anndata().read_h5ad(path)
-    if data.X is None:
-        raise ValueError("it holds no matrix X")
-    matrix = data.X if isinstance(data.X, np.ndarray) else data.X.toarray()
-    features = pd.DataFrame(matrix, columns=[str(name) for name in data.var_names])
-    metadata = data.obs.reset_index(drop=True)
-    if _CONTROL not in metadata:
-        metadata = metadata.rename(columns={_CONTROL_IN_WORDS: _CONTROL})
-    return metadata, features
-
-
-def _rows(metadata: pd.DataFrame) -> dict[str, Any]:
-    """Say what a row is: a well, or whatever its columns of text name together."""
-    well = [_PLATE, _WELL]
-    if set(well) <= set(metadata.columns) and not metadata.duplicated(well).any():
-        return {"schema_version": "2.0", "resolution": "well", "grouped_by": well}
-    text = [
-        _CONTROL_IN_WORDS if name == _CONTROL else str(name)
-        for name, column in metadata.items()
-        if not pd.api.types.is_numeric_dtype(column)
-    ]
-    return {"schema_version": "2.0", "resolution": "aggregate", "grouped_by": text}
-
-
-def _features(names: list[str]) -> pd.DataFrame:
-    """Say what each feature is: learned, or a measurement of CellProfiler."""
-    measured = [name.startswith(_MEASURED) for name in names]
-    unknown = ["object", "feature_group", "channel", "radial_bin", "params"]
-    return pd.DataFrame(
-        {
-            "feature": names,
-            **dict.fromkeys(unknown, ""),
-            **dict.fromkeys(("scale", "angle", "gray_levels"), np.nan),
-            "is_feature": True,
-            "feature_kind": ["measurement" if it else "embedding" for it in measured],
-        },
-        index=pd.Index(names),
-    ).astype(dict.fromkeys(("feature", "feature_kind", *unknown), "category"))
-
-
-def _anndata() -> Any:
-    try:
-        import anndata
-    except ImportError:
-        raise ConfigError(
-            'files that end in .h5ad need anndata: pip install "deepprofiler-keras[anndata]", or '
-            "write .parquet"
-        ) from None
-    return anndata
-
-
 # Any of these columns says that a table is of CellProfiler or CytoTable.
 _NUMBERED = re.compile(r"(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)")
 # Their columns that say which image or object a row is, not how it looks.
@@ -194,17 +88,6 @@ def check_columns(metadata: list[str], names: list[str]) -> None:
     if len(set(columns)) < len(columns):
         doubled = next(name for name in columns if columns.count(name) > 1)
         raise DataError(f"the column {doubled} occurs more than once")
-
-
-def require_mask(rows: Any, n: int, what: str) -> np.ndarray:
-    """Return a mask of n rows. Raises ValueError for row numbers, text or another length."""
-    mask = np.asarray(rows)
-    if mask.dtype != bool or mask.shape != (n,):
-        raise ValueError(
-            f"{what} is a mask: true and false for each of {n} profiles; found {mask.dtype} of "
-            f"shape {mask.shape}"
-        )
-    return mask
 
 
 def _kind(path: Path) -> str:
@@ -329,3 +212,112 @@ def plain_name(name: str, *, foreign: bool) -> str:
     if foreign and not name.startswith(PREFIX) and _IDENTIFIES.fullmatch(name):
         return PREFIX + name
     return name
+
+
+# Files of AnnData.
+
+
+def write_h5ad(metadata: pd.DataFrame, features: pd.DataFrame, path: Path) -> None:
+    """Write a file of AnnData.
+
+    Parameters
+    ----------
+    metadata : DataFrame
+        n rows. ``Metadata_Control``, if it is text, becomes ``Metadata_Control_Role``, since
+        mantispy has another use of that name; :func:`read_h5ad` gives it back.
+    features : DataFrame
+        n rows of D numbers.
+    path : Path
+
+    Raises
+    ------
+    ConfigError
+        The package anndata is not installed.
+    """
+    anndata = _anndata()
+    described = {
+        str(name): column.to_numpy()
+        if pd.api.types.is_numeric_dtype(column)
+        else pd.Categorical(column.to_numpy(dtype=object))
+        for name, column in metadata.items()
+    }
+    if isinstance(described.get(_CONTROL), pd.Categorical):
+        described = {
+            _CONTROL_IN_WORDS if name == _CONTROL else name: column
+            for name, column in described.items()
+        }
+    rows = pd.Index([str(row) for row in range(len(metadata))])
+    anndata.AnnData(
+        X=features.to_numpy(dtype=np.float32),
+        obs=pd.DataFrame(described, index=rows),
+        var=_features([str(name) for name in features.columns]),
+        uns={"mantispy": _rows(metadata)},
+    ).write_h5ad(path)
+
+
+def read_h5ad(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a file of AnnData, written here or by another program.
+
+    Returns
+    -------
+    metadata : DataFrame
+        n rows, the columns of ``obs``; the names of its rows are not kept.
+    features : DataFrame
+        n rows of D numbers, called after ``var_names``.
+
+    Raises
+    ------
+    ConfigError
+        The package anndata is not installed.
+    ValueError
+        The file holds no matrix.
+    """
+    data = _anndata().read_h5ad(path)
+    if data.X is None:
+        raise ValueError("it holds no matrix X")
+    matrix = data.X if isinstance(data.X, np.ndarray) else data.X.toarray()
+    features = pd.DataFrame(matrix, columns=[str(name) for name in data.var_names])
+    metadata = data.obs.reset_index(drop=True)
+    if _CONTROL not in metadata:
+        metadata = metadata.rename(columns={_CONTROL_IN_WORDS: _CONTROL})
+    return metadata, features
+
+
+def _rows(metadata: pd.DataFrame) -> dict[str, Any]:
+    """Say what a row is: a well, or whatever its columns of text name together."""
+    well = [_PLATE, _WELL]
+    if set(well) <= set(metadata.columns) and not metadata.duplicated(well).any():
+        return {"schema_version": "2.0", "resolution": "well", "grouped_by": well}
+    text = [
+        _CONTROL_IN_WORDS if name == _CONTROL else str(name)
+        for name, column in metadata.items()
+        if not pd.api.types.is_numeric_dtype(column)
+    ]
+    return {"schema_version": "2.0", "resolution": "aggregate", "grouped_by": text}
+
+
+def _features(names: list[str]) -> pd.DataFrame:
+    """Say what each feature is: learned, or a measurement of CellProfiler."""
+    measured = [name.startswith(_MEASURED) for name in names]
+    unknown = ["object", "feature_group", "channel", "radial_bin", "params"]
+    return pd.DataFrame(
+        {
+            "feature": names,
+            **dict.fromkeys(unknown, ""),
+            **dict.fromkeys(("scale", "angle", "gray_levels"), np.nan),
+            "is_feature": True,
+            "feature_kind": ["measurement" if it else "embedding" for it in measured],
+        },
+        index=pd.Index(names),
+    ).astype(dict.fromkeys(("feature", "feature_kind", *unknown), "category"))
+
+
+def _anndata() -> Any:
+    try:
+        import anndata
+    except ImportError:
+        raise ConfigError(
+            'files that end in .h5ad need anndata: pip install "deepprofiler-keras[anndata]", or '
+            "write .parquet"
+        ) from None
+    return anndata

@@ -260,3 +260,14 @@ class Profiles:
 def row_text(identity: Mapping[str, Any]) -> str:
     """Return columns of metadata and their values in words: ``Plate P1, Well B03``."""
     return ", ".join(f"{name.removeprefix(PREFIX)} {value}" for name, value in identity.items())
+
+
+def require_mask(rows: Any, n: int, what: str) -> np.ndarray:
+    """Return a mask of n rows. Raises ValueError for row numbers, text or another length."""
+    mask = np.asarray(rows)
+    if mask.dtype != bool or mask.shape != (n,):
+        raise ValueError(
+            f"{what} is a mask: true and false for each of {n} profiles; found {mask.dtype} of "
+            f"shape {mask.shape}"
+        )
+    return mask

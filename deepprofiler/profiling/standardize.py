@@ -20,8 +20,7 @@ from deepprofiler.profiling.normalizer import (
     PlateControls,
     ReferenceKind,
 )
-from deepprofiler.profiling.profile_files import require_mask
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.profiles import Profiles, require_mask
 from deepprofiler.registry import NORMALIZERS
 
 CONTROLS_PER_PLATE = 16

@@ -140,32 +140,34 @@ def results(every: Profiles, wells: Profiles) -> dict[tuple[str, str], tuple[Acc
     """NSC and NSCB of every method and aggregate; prints what the fits did."""
     recipe = published(every)
     print(f"published recipe: {len(recipe.names)} features")
-    found = {("published", "mean"): score(recipe, "mean", "correlation")}
+    accuracies = {("published", "mean"): score(recipe, "mean", "correlation")}
     for method, steps in METHODS.items():
-        given, chain = normalized(steps, wells)
+        profiles, chain = normalized(steps, wells)
         print(*describe_chain(chain), sep="\n")
-        found |= {(method, aggregate): score(given, aggregate) for aggregate in AGGREGATES}
-    return found
+        accuracies |= {(method, aggregate): score(profiles, aggregate) for aggregate in AGGREGATES}
+    return accuracies
 
 
-def table(found: Mapping[tuple[str, str], tuple[Accuracy, Accuracy]]) -> pd.DataFrame:
+def table(accuracies: Mapping[tuple[str, str], tuple[Accuracy, Accuracy]]) -> pd.DataFrame:
     """One row of each method and aggregate, with Clopper-Pearson intervals."""
     lines = []
-    for (method, aggregate), scores in found.items():
+    for (method, aggregate), scores in accuracies.items():
         line: dict[str, Any] = {"method": method, "aggregate": aggregate}
-        for name, one in zip(("nsc", "nscb"), scores, strict=True):
-            line |= {name: one.value, f"{name}_n": one.n}
-            line |= {f"{name}_low": one.exact.low, f"{name}_high": one.exact.high}
+        for name, accuracy in zip(("nsc", "nscb"), scores, strict=True):
+            line |= {name: accuracy.value, f"{name}_n": accuracy.n}
+            line |= {f"{name}_low": accuracy.exact.low, f"{name}_high": accuracy.exact.high}
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def print_gains(found: Mapping[tuple[str, str], tuple[Accuracy, Accuracy]]) -> None:
+def print_gains(accuracies: Mapping[tuple[str, str], tuple[Accuracy, Accuracy]]) -> None:
     """Does TVN improve on its absence? Differences of fixed outcomes, compounds drawn anew."""
     print("\nTVN less its absence, intervals over compounds:")
     for method, base in product(("tvn", "tvn_authors", "tvn_efaar"), ("none", "screen")):
         for aggregate in AGGREGATES:
-            for before, after in zip(found[base, aggregate], found[method, aggregate], strict=True):
+            for before, after in zip(
+                accuracies[base, aggregate], accuracies[method, aggregate], strict=True
+            ):
                 gain = difference(before, after, name=before.name)
                 print(
                     f"{method} less {base}, {aggregate}, {before.name}: {gain.value:+.3f} "
@@ -183,8 +185,8 @@ def print_explanations(every: Profiles, wells: Profiles) -> None:
     for reading, metric in product(READINGS, ("correlation", "cosine")):
         recipe = published(every, reading)
         same, _ = score(recipe, "mean", metric)
-        found = f"{len(recipe.names)} features, {same.value * 103:.0f}"
-        print(f"{reading.__name__}, {metric}: {found}")
+        summary = f"{len(recipe.names)} features, {same.value * 103:.0f}"
+        print(f"{reading.__name__}, {metric}: {summary}")
     print("\nReadings of 'one of each pair with |r| > 0.9', tvn, mean:")
     for reading, near_constant in product(READINGS, ("left out", "kept")):
         other = select(every, 0.9, reading, near_constant=near_constant == "kept")
@@ -203,14 +205,14 @@ def main() -> None:
     every = read_wells(args.data)
     wells = select(every)
     print(f"{len(every)} wells, {len(every.names)} features, of which {len(wells.names)} are used")
-    found = results(every, wells)
-    lines = table(found)
+    accuracies = results(every, wells)
+    lines = table(accuracies)
     lines.to_csv(args.out, index=False)
     print(lines.round(3).to_string(index=False))
     print("\nIntervals over compounds:")
-    for (method, aggregate), scores in found.items():
+    for (method, aggregate), scores in accuracies.items():
         print(f"{method}, {aggregate}: {'; '.join(map(measure_text, scores))}")
-    print_gains(found)
+    print_gains(accuracies)
     print_explanations(every, wells)
 
 

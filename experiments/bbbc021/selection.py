@@ -97,8 +97,8 @@ def select(
     near_constant: bool = False,
 ) -> Profiles:
     """Features that vary (with ``near_constant``: all), and one of each pair above the limit."""
-    known = profiles if near_constant else only(profiles, varied(profiles))
-    return only(known, reading(np.abs(np.corrcoef(known.features, rowvar=False)), limit))
+    varying = profiles if near_constant else only(profiles, varied(profiles))
+    return only(varying, reading(np.abs(np.corrcoef(varying.features, rowvar=False)), limit))
 
 
 def replicated(profiles: Profiles, treatment: str, least: float) -> np.ndarray:

@@ -26,7 +26,7 @@ from deepprofiler.imaging.segment import centers
 from deepprofiler.parallel import ordered_map
 from deepprofiler.parameters import Decides, deciding
 from deepprofiler.profiling.averages import with_enough_cells
-from deepprofiler.profiling.join import defined_means, join, without_undefined
+from deepprofiler.profiling.matching import defined_means, join, without_undefined
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project

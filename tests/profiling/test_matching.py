@@ -8,7 +8,7 @@ import pytest
 
 from deepprofiler.errors import DataError
 from deepprofiler.profiling import Profiles
-from deepprofiler.profiling.join import defined_means, join, without_undefined
+from deepprofiler.profiling.matching import defined_means, join, without_undefined
 from deepprofiler.profiling.normalizer import LeftOut
 
 ON = ["Metadata_Plate", "Metadata_Well"]
