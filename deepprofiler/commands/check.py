@@ -79,11 +79,13 @@ def check(project: Project) -> Outcome:
         *(f"warning: {line}" for line in findings.warnings),
         *findings.facts,
     ]
+    problems = counted(len(findings.problems), "problem", "problems")
+    warnings = counted(len(findings.warnings), "warning", "warnings")
     return Outcome(
         "check",
-        wrote=["nothing (it only reads)"],
-        notes=lines,
-        left_out={"problems": len(findings.problems), "warnings": len(findings.warnings)},
+        wrote=["nothing: it only reads"],
+        notes=[*lines, f"{problems} and {warnings}"],
+        problems=len(findings.problems) + len(findings.warnings),
         then="prepare, train, profile (or run)",
     )
 

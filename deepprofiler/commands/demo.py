@@ -23,6 +23,6 @@ def demo(project: Project, *, seed: int = 0) -> Outcome:
     """
     simulated = simulate(project, screen="demo", seed=seed)
     outcome = run(project)
-    outcome.wrote = [f"simulate: {line}" for line in simulated.wrote] + outcome.wrote
+    outcome.wrote_by = {"simulate": simulated.wrote} | outcome.wrote_by
     outcome.notes = [f"simulate: {line}" for line in simulated.notes] + outcome.notes
     return outcome

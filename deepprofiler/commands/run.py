@@ -36,7 +36,7 @@ def run(project: Project) -> Outcome:
         outcome = stage(project)
         for line in outcome.summary():
             LOG.info("%s", line)
-        total.wrote += [f"{outcome.command}: {line}" for line in outcome.wrote]
+        total.wrote_by[outcome.command] = outcome.wrote or ["nothing new"]
         total.notes += [f"{outcome.command}: {line}" for line in outcome.notes]
         # What a stage repeats of an earlier one is reported by that already.
         total.left_out_by[outcome.command] = dict(outcome.left_out)

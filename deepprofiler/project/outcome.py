@@ -114,6 +114,10 @@ class Outcome:
         What was left out by design, or is worth knowing.
     then : str
         The command to run next.
+    wrote_by : dict
+        Command that this one consists of, to a line for each kind of output.
+    problems : int
+        Problems of inputs that a command reports without using them.
     """
 
     command: str
@@ -122,12 +126,14 @@ class Outcome:
     left_out_by: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     then: str = ""
+    wrote_by: dict[str, list[str]] = field(default_factory=dict)
+    problems: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 where everything was used, 1 where something was left out."""
+        """0 where everything was used, 1 where something was left out or has a problem."""
         counts = [self.left_out, *self.left_out_by.values()]
-        return 1 if any(any(losses.values()) for losses in counts) else 0
+        return 1 if self.problems or any(any(losses.values()) for losses in counts) else 0
 
     def add(self, other: Outcome) -> None:
         """Take over what a command that was run first reports of losses."""
@@ -138,7 +144,13 @@ class Outcome:
     def summary(self) -> list[str]:
         """What was written, noted and left out, a line each."""
         name = self.command
-        lines = [f"{name}: wrote {line}" for line in self.wrote or ["nothing new"]]
+        if self.wrote_by:
+            lines = [
+                f"{part} wrote {line}" for part, rows in self.wrote_by.items() for line in rows
+            ]
+        else:
+            lines = [f"wrote {line}" for line in self.wrote or ["nothing new"]]
+        lines = [f"{name}: {line}" for line in lines]
         lines += [f"{name}: {note}" for note in self.notes]
         lines += [f"{name}: left out {n} {what}" for what, n in self.left_out.items() if n]
         for command, losses in self.left_out_by.items():

@@ -250,7 +250,7 @@ class TestImages:
         shutil.rmtree(base.images)
         answer = run(base.root, "check")
         assert answer.code == 1
-        assert "left out 36 problems" in answer.text
+        assert "36 problems and 0 warnings" in answer.text
         answer = run(base.root, "prepare")
         assert answer.code == 1
         assert "none of the plate's sites could be read" in answer.text

@@ -322,7 +322,7 @@ def test_a_broken_stack_is_read_and_told_once(base, monkeypatch):
     monkeypatch.setattr(check, "read_uncorrected", count)
     answer = run(base, "check")
     assert len(read) == 6
-    assert "left out 2 problems" in answer.text
+    assert "2 problems and 0 warnings" in answer.text
     assert "line 2: channels DNA, ER, AGP name A01.tif, which does not exist" in answer.text
     assert "line 4: channels DNA, ER, AGP: " in answer.text
 
