@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -14,7 +14,7 @@ import pandas as pd
 from deepprofiler.columns import CELL, SITE
 from deepprofiler.commands import run_earlier
 from deepprofiler.commands.export_cells import make_inputs
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, counted
 from deepprofiler.files import replacing
 from deepprofiler.learning.extract import extract
 from deepprofiler.parallel import ordered_map
@@ -22,7 +22,6 @@ from deepprofiler.parameters import Decides
 from deepprofiler.progress import track
 from deepprofiler.project import Project
 from deepprofiler.project.freshness import (
-    Difference,
     FileState,
     Provenance,
     describe,
@@ -131,6 +130,7 @@ class _Profiler:
         self.baseline = baseline
         self.reader = SiteReader(project)
         self.failures = Failures(project, "profile")
+        self._reasons: Counter[str] = Counter()
         self._correction = lru_cache(partial(correction_digest, project))
 
     def run(self) -> Outcome:
@@ -138,6 +138,8 @@ class _Profiler:
         project = self.project
         plans = [self._plan(well) for well in project.index.wells()]
         outdated = [plan for plan in plans if not self._keep(plan)]
+        for reason, count in self._reasons.items():
+            LOG.info("%s computed again: %s", counted(count, "well is", "wells are"), reason)
         cells = sum(self._write(plan, results) for plan, results in self._features(outdated))
         if self.baseline is None:
             # A baseline reads the same sites: what failed is in the table already.
@@ -174,17 +176,13 @@ class _Profiler:
         if stored is None or stored.failed:
             return False
         if stored.made_from is None:
-            LOG.info("%s was written by an earlier version; the well is computed again", plan.path)
+            self._reasons["the files were written by an earlier version"] += 1
             return False
         if differences := stored.made_from.differences(plan.made_from, self.project.root):
-            self._log_outdated(plan.well, differences)
+            self._reasons[describe(differences)] += 1
             return False
         self._report_dropped(plan.well, stored.dropped)
         return True
-
-    def _log_outdated(self, well: Well, differences: list[Difference]) -> None:
-        reason = describe(differences)
-        LOG.info("plate %s well %s is computed again: %s", well.plate, well.well, reason)
 
     def _features(
         self, plans: list[_Plan]
