@@ -105,13 +105,13 @@ class RankNormal(Joint):
         from scipy.stats import norm, rankdata
 
         values = np.asarray(profiles.features, np.float64)
-        known = np.isfinite(values)
+        is_present = np.isfinite(values)
         if np.isinf(values).any():
             profiles.require_finite(np.flatnonzero(np.isinf(values).any(axis=1)))
         scores = np.full(values.shape, np.nan)
         kept = []
         for column, name in enumerate(profiles.names):
-            rows = np.flatnonzero(known[:, column])
+            rows = np.flatnonzero(is_present[:, column])
             present = values[rows, column]
             if not len(rows) or present.min() == present.max():
                 self.left_out_[name] = LeftOut("one-value", values={"n": len(rows)})

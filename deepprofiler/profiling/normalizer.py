@@ -250,7 +250,8 @@ class AffineMap:
         """Map rows, (n, D) to (n, E)."""
         is_diagonal = self.matrix.ndim == 1
         scaled: np.ndarray = features * self.matrix if is_diagonal else features @ self.matrix
-        return scaled + self.offset
+        mapped: np.ndarray = scaled + self.offset
+        return mapped
 
     def moments(self, moments: Moments) -> Moments:
         """Return the moments of mapped vectors."""

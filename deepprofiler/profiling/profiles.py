@@ -82,8 +82,8 @@ class Profiles:
             There is no such column; the nearest name is given.
         """
         if column not in self.metadata.columns:
-            known = [str(name) for name in self.metadata.columns]
-            hint = nearest(column, known) or f"; there are {', '.join(known)}"
+            names = [str(name) for name in self.metadata.columns]
+            hint = nearest(column, names) or f"; there are {', '.join(names)}"
             raise DataError(f"the profiles have no column {column}{hint}")
         values = self.metadata[column]
         return values.to_numpy(dtype=None if pd.api.types.is_numeric_dtype(values) else object)

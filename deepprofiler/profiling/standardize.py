@@ -215,13 +215,13 @@ class Standardize(PerFeature):
     """
 
     def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
-        known = ~np.isnan(values)
-        n = known.sum(axis=0)
-        filled = np.where(known & np.isfinite(values), values, 0)
+        is_present = ~np.isnan(values)
+        n = is_present.sum(axis=0)
+        filled = np.where(is_present & np.isfinite(values), values, 0)
         mean = filled.sum(axis=0) / np.maximum(n, 1)
         # What is too large to square has no deviation, and is left out as such.
         with np.errstate(over="ignore"):
-            squares = (np.where(known, filled - mean, 0) ** 2).sum(axis=0)
+            squares = (np.where(is_present, filled - mean, 0) ** 2).sum(axis=0)
         deviation = np.sqrt(squares / np.maximum(n, 1))
         return mean, deviation, _undefined(values, deviation, "no-spread")
 
@@ -252,8 +252,8 @@ class Robust(PerFeature):
 
     def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
         # A column without known values has no median; it is left out by its count.
-        known = np.where(np.isnan(values).all(axis=0), 0, values)
-        finite = np.where(np.isinf(known), np.nan, known)
+        filled = np.where(np.isnan(values).all(axis=0), 0, values)
+        finite = np.where(np.isinf(filled), np.nan, filled)
         finite = np.where(np.isnan(finite).all(axis=0), 0, finite)
         median = np.nanmedian(finite, axis=0)
         deviation = np.nanmedian(np.abs(finite - median), axis=0)
@@ -265,16 +265,16 @@ def _undefined(
     values: np.ndarray, spread: np.ndarray, code: Literal["no-spread", "no-median-deviation"]
 ) -> dict[int, LeftOut]:
     """Return the reasons why columns of values (n, D) have no usable spread (D,)."""
-    known = ~np.isnan(values)
-    n = known.sum(axis=0)
-    largest = np.where(known & np.isfinite(values), np.abs(values), 0).max(axis=0)
+    is_present = ~np.isnan(values)
+    n = is_present.sum(axis=0)
+    largest = np.where(is_present & np.isfinite(values), np.abs(values), 0).max(axis=0)
     # Below this share of the largest value a spread is rounding noise.
     unusable = (
         (spread <= 1e-10 * largest) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
     )
     undefined: dict[int, LeftOut] = {}
     for column in map(int, np.flatnonzero(unusable)):
-        present = values[known[:, column], column]
+        present = values[is_present[:, column], column]
         if np.isinf(present).any():
             undefined[column] = LeftOut("infinite")
         elif not np.isfinite(spread[column]):
