@@ -73,7 +73,7 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
             logged = now
 
 
-class Steps:
+class TrainingProgress:
     """Shows the steps of training: a bar on a terminal, a log line every 15 seconds elsewhere.
 
     Called with epoch, step, number of steps and loss; used as a context manager.
@@ -90,7 +90,7 @@ class Steps:
         self._start = self._logged = 0.0
         self._done = -1
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> TrainingProgress:
         self._bar.start()
         return self
 

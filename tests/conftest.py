@@ -28,7 +28,6 @@ PIPELINE = (
     "learning",
     "plugins",
     "commands",
-    "report/test_report_page.py",
     "imaging/test_crop_resampled.py",
     "test_cases_profiling.py",
     "test_registry.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_a_deviation_of_zero_among_controls(tmp_path: Path) -> None:
     wells = Profiles.read(project.profiles_path("wells.parquet"))
     assert wells.names == ["f2", "f3"]
     assert np.abs(wells.features).max() < 20
-    assert "robust: the largest absolute value: Plate P1, Well A" in text
+    assert re.search(r"robust: largest absolute value .*; Plate P1, Well A", text)
 
 
 def test_whitened_controls(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_what_is_not_finite_never_scores(tmp_path: Path) -> None:
     project = screen(tmp_path / "nan", layout(Treatment=names), broken)
     text = analyze(project, code=1).text
     assert f"left out {CELLS} cells with features that are not finite" in text
-    assert "1 well(s) without cells are in counts.csv only" in text
+    assert "1 well without cells: only in counts.csv" in text
     rest = screen(tmp_path / "rest", layout(Treatment=names).iloc[1:], features[1:])
     analyze(rest)
     pd.testing.assert_frame_equal(table(project, "scores.csv"), table(rest, "scores.csv"))

@@ -15,7 +15,7 @@ from rich.console import Console
 from deepprofiler import progress
 from deepprofiler.progress import (
     LOG,
-    Steps,
+    TrainingProgress,
     start_logging,
     track,
 )
@@ -51,7 +51,7 @@ def long_work() -> None:
 
 
 def training() -> None:
-    with Steps(2) as steps:
+    with TrainingProgress(2) as steps:
         for epoch in (1, 2):
             for step in (1, 2, 3):
                 steps(epoch, step, 3, 0.5)
@@ -112,7 +112,7 @@ def test_an_exception_ends_the_bar(monkeypatch, terminal):
     def use() -> None:
         with pytest.raises(ZeroDivisionError):
             list(track((1 / item for item in (1, 0)), 2, "work"))
-        with pytest.raises(ZeroDivisionError), Steps(1):
+        with pytest.raises(ZeroDivisionError), TrainingProgress(1):
             _ = 1 / 0
 
     text = show(logging.INFO, use, terminal=terminal, monkeypatch=monkeypatch)

@@ -86,7 +86,7 @@ def check(project: Project) -> Outcome:
         wrote=["nothing: it only reads"],
         notes=[*lines, f"{problems} and {warnings}"],
         problems=len(findings.problems) + len(findings.warnings),
-        then="prepare, train, profile (or run)",
+        then="run",
     )
 
 
@@ -203,7 +203,7 @@ def _check_channel(place: str, planes: list[_Plane], bits: int | None, findings:
 def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
     crops = project.config.crops
     if crops.mode == "cells" and not project.has_locations():
-        findings.facts.append("no locations yet; `locate` makes them, as does `train`")
+        findings.facts.append("no locations yet; `locate` and `train` write them")
         return
     cells = empty = 0
     for site, row in zip(project.index.sites, planes, strict=True):
@@ -229,7 +229,7 @@ def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Fi
 def _check_labels(project: Project, findings: _Findings) -> None:
     index = project.index
     roles = ", ".join(f"{role} = {column}" for role, column in index.roles.items())
-    findings.facts.append(f"roles of the index's columns: {roles or 'none'}")
+    findings.facts.append(f"roles of columns: {roles or 'none'}")
     if not index.has("label"):
         findings.facts.append("no label column: `profile` works, `train` does not")
         return

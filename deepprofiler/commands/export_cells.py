@@ -90,8 +90,8 @@ def export_cells(project: Project) -> Outcome:
     if kept:
         outcome.notes.append(f"kept {kept} cells that were exported before")
     parts = [f"{n} {reason}" for reason, n in counts.items() if n and reason != "located"]
-    what = "cells located" if project.config.crops.mode == "cells" else "views"
-    outcome.notes.append(f"{counts['located']} {what} = " + " + ".join(parts or ["0 exported"]))
+    what = "located cells" if project.config.crops.mode == "cells" else "views"
+    outcome.notes.append(f"{counts['located']} {what}: {', '.join(parts or ['0 exported'])}")
     return outcome
 
 
@@ -131,7 +131,7 @@ def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFr
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _PlatePlan:
     """The cells of one plate, whose positions are their slots, and what they are made from."""
 
     plate: str
@@ -142,7 +142,7 @@ class _Plan:
 
 def _plan(
     project: Project, plate: str, sites: list[Site], failures: Failures, counts: Counter[str]
-) -> _Plan | None:
+) -> _PlatePlan | None:
     """Read the plate's locations, drop what cannot be cut, and cap the wells.
 
     None where no image of the plate can be read; then each of its sites is a failure.
@@ -176,7 +176,7 @@ def _plan(
     capped = _cap(cells[columns], project.config.crops.cells_per_well, project.config.dataset.seed)
     counts["beyond crops.cells_per_well"] += len(cells) - len(capped)
     capped = capped.reset_index(drop=True)
-    return _Plan(plate, sites, capped, _made_from(project, plate, sites, capped))
+    return _PlatePlan(plate, sites, capped, _made_from(project, plate, sites, capped))
 
 
 def _shape(reader: SiteReader, site: Site) -> tuple[int, int] | DataError:
@@ -203,7 +203,7 @@ def _cap(cells: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 def _export_plate(
     project: Project,
-    plan: _Plan,
+    plan: _PlatePlan,
     failures: Failures,
     counts: Counter[str],
     progress: Iterator[Site],
@@ -239,12 +239,12 @@ def _export_plate(
             for key, slots in plan.cells.groupby([WELL, SITE]).indices.items()
         }
         sites = [site for site in plan.sites if len(rows.get((site.well, site.site), ()))]
-        cutter = _Cutter(project, SiteReader(project), stored_size(project))
+        cut_site = _CutSite(project, SiteReader(project), stored_size(project))
         centers = [
             plan.cells.loc[rows[(site.well, site.site)], ["x", "y"]].to_numpy() for site in sites
         ]
         results = ordered_map(
-            cutter, zip(sites, centers, strict=True), workers=project.workers, kind="thread"
+            cut_site, zip(sites, centers, strict=True), workers=project.workers, kind="thread"
         )
         for site, result in zip(sites, results, strict=True):
             next(progress)
@@ -275,7 +275,7 @@ class _Crops:
 
 
 @dataclass(frozen=True)
-class _Cutter:
+class _CutSite:
     """Reads a site and cuts its cells."""
 
     project: Project

@@ -113,7 +113,7 @@ class _SiteCells:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _WellPlan:
     """A well to profile, its file, and what it will be made from, but for the images."""
 
     well: Well
@@ -154,7 +154,7 @@ class _Profiler:
             outcome.notes.append(f"kept {kept} wells that are up to date")
         return outcome
 
-    def _plan(self, well: Well) -> _Plan:
+    def _plan(self, well: Well) -> _WellPlan:
         made_from = provenance(
             self.project.config,
             Decides.FEATURES,
@@ -168,9 +168,9 @@ class _Profiler:
             },
         )
         path = self.project.well_path(well.plate, well.well, self.baseline)
-        return _Plan(well, path, made_from)
+        return _WellPlan(well, path, made_from)
 
-    def _keep(self, plan: _Plan) -> bool:
+    def _keep(self, plan: _WellPlan) -> bool:
         """Tell whether a well is current, and report again what was left out of it."""
         stored = read_provenance_if_usable(plan.path)
         if stored is None or stored.failed:
@@ -185,17 +185,17 @@ class _Profiler:
         return True
 
     def _features(
-        self, plans: list[_Plan]
-    ) -> Iterator[tuple[_Plan, list[tuple[_SiteCells, np.ndarray]]]]:
+        self, plans: list[_WellPlan]
+    ) -> Iterator[tuple[_WellPlan, list[tuple[_SiteCells, np.ndarray]]]]:
         """Give each well's sites with their features, as the network finishes them."""
         sites = [site for plan in plans for site in plan.well.sites]
-        cutter = _Cutter(self.project, self.reader, self.weights.channels)
+        read_site = _ReadSite(self.project, self.reader, self.weights.channels)
         waiting: deque[_SiteCells] = deque()
         workers = min(self.project.workers, _READERS)
 
         def crops() -> Iterator[np.ndarray]:
             # Only what the table needs stays until the well is written, not the crops.
-            for cells, site_crops in ordered_map(cutter, sites, workers=workers, kind="thread"):
+            for cells, site_crops in ordered_map(read_site, sites, workers=workers, kind="thread"):
                 waiting.append(cells)
                 yield site_crops
 
@@ -210,7 +210,7 @@ class _Profiler:
             yield plan, results
         next(progress, None)
 
-    def _write(self, plan: _Plan, results: list[tuple[_SiteCells, np.ndarray]]) -> int:
+    def _write(self, plan: _WellPlan, results: list[tuple[_SiteCells, np.ndarray]]) -> int:
         """Write one well's file, name what was left out, and return its number of cells."""
         well, weights = plan.well, self.weights
         tables, matrices, failed = [], [], {}
@@ -254,7 +254,7 @@ class _Profiler:
             self.failures.add(well.plate, well.well, cell.site, cell.reason, cell=cell.line)
 
 
-class _Cutter:
+class _ReadSite:
     """Reads a site and cuts its cells, for a thread."""
 
     def __init__(self, project: Project, reader: SiteReader, channels: tuple[str, ...]):

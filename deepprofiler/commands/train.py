@@ -24,7 +24,7 @@ from deepprofiler.learning.fit import Destination, History, Listeners, TrainingD
 from deepprofiler.learning.metrics import EpochMetrics
 from deepprofiler.learning.trackers import require_trackers, tracking
 from deepprofiler.parameters import Decides
-from deepprofiler.progress import Steps as Progress
+from deepprofiler.progress import TrainingProgress
 from deepprofiler.project import Project
 from deepprofiler.project.freshness import stored_provenance
 from deepprofiler.project.networks import (
@@ -141,7 +141,7 @@ def _listening(project: Project, chief: bool) -> Iterator[Listeners]:
     settings = project.config.train
     shown = project.config.model_dump(mode="json", include={"crops", "train"})
     with (
-        Progress(settings.epochs) as progress,
+        TrainingProgress(settings.epochs) as progress,
         tracking(
             settings.trackers, project.experiment, shown["crops"] | shown["train"]
         ) as callbacks,

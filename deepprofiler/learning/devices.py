@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, counted
 from deepprofiler.learning.learning_settings import Precision
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def describe() -> str:
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     if not devices:
         cores = tf.config.threading.get_intra_op_parallelism_threads() or _cores()
-        return f"CPU, {cores} core(s); {versions}"
+        return f"CPU, {counted(cores, 'core', 'cores')}; {versions}"
     names = [
         tf.config.experimental.get_device_details(device).get("device_name", device.name)
         for device in devices

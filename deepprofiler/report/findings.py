@@ -101,7 +101,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutCount:
     """Something that is not part of the result.
 
     Attributes
@@ -152,7 +152,7 @@ class Summary:
     left_out: str
 
 
-def summarize(comparison: Comparison, left_out: Sequence[LeftOut]) -> Summary:
+def summarize(comparison: Comparison, left_out: Sequence[LeftOutCount]) -> Summary:
     """Put the main result, its interval, the baselines and what was left out into sentences.
 
     A difference is called clear only if intervals do not overlap. This rule is conservative:
@@ -249,7 +249,7 @@ def _interval_text(estimate: Estimate) -> str:
     return f"{share(estimate.low)}–{share(estimate.high)}"
 
 
-def _left_out_text(left_out: Sequence[LeftOut]) -> str:
+def _left_out_text(left_out: Sequence[LeftOutCount]) -> str:
     """One sentence on all that was left out."""
     parts = [
         f"{number(item.count)}"

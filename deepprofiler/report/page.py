@@ -21,7 +21,7 @@ import pandas as pd
 
 from deepprofiler.files import replacing
 from deepprofiler.report.explore import Neighbours, PlateWells, PointMap, Similarities
-from deepprofiler.report.findings import Comparison, LeftOut, summarize
+from deepprofiler.report.findings import Comparison, LeftOutCount, summarize
 from deepprofiler.report.wording import column_label, number
 
 # A PNG larger than this many bytes is a photograph, which is smaller as a JPEG.
@@ -110,7 +110,7 @@ class Page:
         Sizes of the screen, such as ``{"cells": 17280}``.
     comparison : Comparison
         The learned profile and its baselines.
-    left_out : tuple of LeftOut
+    left_out : tuple of LeftOutCount
     provenance : mapping
         Names to values: seed, weights and their digest, versions, date.
     config : str
@@ -133,7 +133,7 @@ class Page:
     subtitle: str
     facts: Mapping[str, int | float | str]
     comparison: Comparison
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[LeftOutCount, ...]
     provenance: Mapping[str, str]
     config: str = ""
     warnings: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from deepprofiler.evaluation.screen import Screen, negative_rows
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.report import explore, pictures, plot
 from deepprofiler.report.figures import FigureFolder
-from deepprofiler.report.findings import Comparison, Estimate, LeftOut, Method, Metric
+from deepprofiler.report.findings import Comparison, Estimate, LeftOutCount, Method, Metric
 from deepprofiler.report.page import Page, Picture, Section, Table, write
 from deepprofiler.report.report_inputs import ReportInputs
 from deepprofiler.report.wording import note_text, share, undefined_text
@@ -169,24 +169,24 @@ def _estimate(result: Accuracy) -> Estimate:
     return Estimate(result.value, result.n, wider.low, wider.high, result.value * result.n)
 
 
-def _left_out(inputs: ReportInputs) -> Iterator[LeftOut]:
+def _left_out(inputs: ReportInputs) -> Iterator[LeftOutCount]:
     counts = inputs.counts
     wells = len(counts)
     without_cells = int((counts[COUNT] == 0).sum())
     too_few = int(counts[FLAG].sum()) - without_cells
-    yield LeftOut("wells", without_cells, wells, "no cells")
-    yield LeftOut("wells", too_few, wells, f"fewer than {inputs.min_cells} cells")
+    yield LeftOutCount("wells", without_cells, wells, "no cells")
+    yield LeftOutCount("wells", too_few, wells, f"fewer than {inputs.min_cells} cells")
     undefined = len(inputs.chain.left_out_)
-    yield LeftOut("features", undefined, inputs.features, "undefined in the normalization")
-    yield LeftOut("cells", inputs.not_finite_cells, None, "features that are not finite")
-    yield LeftOut("sites", inputs.failed_sites, inputs.sites, "could not be profiled")
+    yield LeftOutCount("features", undefined, inputs.features, "undefined in the normalization")
+    yield LeftOutCount("cells", inputs.not_finite_cells, None, "features that are not finite")
+    yield LeftOutCount("sites", inputs.failed_sites, inputs.sites, "could not be profiled")
     if inputs.failures is not None:
         outside = int((inputs.failures["cell"] != "").sum())
-        yield LeftOut("cells", outside, None, "location outside the image")
+        yield LeftOutCount("cells", outside, None, "location outside the image")
     for key, result in inputs.methods[0].main.items():
         meaning = _meaning(key, result)
         why = f"{result.name}: {meaning.left_out}"
-        yield LeftOut(meaning.unit, result.total - result.n, result.total, why)
+        yield LeftOutCount(meaning.unit, result.total - result.n, result.total, why)
 
 
 # All measures, as tables.

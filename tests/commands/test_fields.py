@@ -77,7 +77,7 @@ def test_views_go_through_every_stage(field, mode):
     assert f"192 views of 64 × 64 pixels, {mode}" in answer.text
     assert "locat" not in answer.text
     answer = run(field, "export-sc")
-    assert "192 views = 192 exported" in answer.text
+    assert "192 views: 192 exported" in answer.text
     run(field, "train")
     answer = run(field, "profile")
     assert "192 cells of 12 wells" in answer.text
@@ -103,7 +103,7 @@ def test_views_go_through_every_stage(field, mode):
     # Nothing to do, and more to do.
     assert "kept 12 wells" in run(field, "profile").text
     field.config["crops"]["coverage"] = 1.0
-    assert "384 views = 384 exported" in run(field, "export-sc").text
+    assert "384 views: 384 exported" in run(field, "export-sc").text
     assert len(store(field)) == 192
     run(field, "profile")
     assert len(well(field).features) == 32
@@ -161,7 +161,7 @@ def test_an_image_smaller_than_a_view(field):
     field.config["crops"] = {"size": 64, "mode": "grid"}
     says = "site 2 of well A02: the image is 50 × 300 pixels, smaller than a view of 64 × 64"
     answer = run(field, "export-sc", code=1)
-    assert "352 views = 352 exported" in answer.text
+    assert "352 views: 352 exported" in answer.text
     assert says in (field.root / "outputs/failed-export-sc.csv").read_text()
     assert says in run(field, "check", code=1).text
     run(field, "train", code=1)

@@ -236,7 +236,7 @@ class TestCropsOfTraining:
         assert failures(small, "failed-export-sc.csv") == [("P1", "A01", "3")]
         assert (table(small)["Metadata_Well"] == "A01").sum() == 1
         assert len(table(small)) == 26
-        assert "57 cells located = 1 off their image + 56 exported" in answer.text
+        assert "57 located cells: 1 off their image, 56 exported" in answer.text
         assert run(small, "export-sc").code == 1, "it is not forgotten"
 
     def test_label_images(self, small):

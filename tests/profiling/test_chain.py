@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepprofiler.commands.analyze.wording import describe_fit
+from deepprofiler.commands.analyze.descriptions import describe_fit
 from deepprofiler.errors import DataError, PluginError
 from deepprofiler.profiling import Chain, Profiles
 from deepprofiler.profiling.chain import make_chain

@@ -25,7 +25,14 @@ from deepprofiler.report import (
     plate_maps as plates,
 )
 from deepprofiler.report.explore import Neighbours, PlateWells, PointMap, Similarities
-from deepprofiler.report.findings import Comparison, Estimate, LeftOut, Method, Metric, summarize
+from deepprofiler.report.findings import (
+    Comparison,
+    Estimate,
+    LeftOutCount,
+    Method,
+    Metric,
+    summarize,
+)
 from deepprofiler.report.page import Page, Picture, Section, Table, render, write
 
 HOSTILE = [
@@ -96,8 +103,8 @@ GOOD = Estimate(84 / 103, 103, 0.73, 0.89, 84)
 WEAK = Estimate(0.40, 103, 0.30, 0.50, 41)
 POOR = Estimate(0.10, 103, 0.05, 0.18, 10)
 MISSING = (
-    LeftOut("sites", 12, 1600, "could not be read"),
-    LeftOut("wells", 0, 400, "fewer than 10 cells"),
+    LeftOutCount("sites", 12, 1600, "could not be read"),
+    LeftOutCount("wells", 0, 400, "fewer than 10 cells"),
 )
 
 
@@ -160,7 +167,7 @@ def full(folder):
         subtitle=HOSTILE[2],
         facts={HOSTILE[0]: HOSTILE[1]},
         comparison=Comparison(METRICS, methods),
-        left_out=(LeftOut(HOSTILE[0], 3, None, HOSTILE[1]),),
+        left_out=(LeftOutCount(HOSTILE[0], 3, None, HOSTILE[1]),),
         warnings=tuple(HOSTILE),
         maps=(PointMap(HOSTILE[0], points, HOSTILE[1], columns),),
         wells=on_plates,

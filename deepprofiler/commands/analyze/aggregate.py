@@ -19,7 +19,7 @@ import pandas as pd
 from deepprofiler.columns import CELL, COUNT, FLAG, PLATE, SITE, WELL
 from deepprofiler.commands import run_earlier
 from deepprofiler.config.schema import Crops
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, counted
 from deepprofiler.files import replacing
 from deepprofiler.learning.learning_settings import Profile
 from deepprofiler.parameters import Decides
@@ -194,14 +194,15 @@ def _notes(aggregated: AggregatedWells, min_cells: int) -> Iterator[str]:
     """Say which wells and cells take no part in what follows."""
     if aggregated.unknown_sites:
         yield (
-            f"left out the cells of {aggregated.unknown_sites} site(s) that are not in the index"
+            f"left out the cells of {counted(aggregated.unknown_sites, 'site', 'sites')} not in "
+            "the index"
         )
     if empty := len(aggregated.counts) - len(aggregated.wells):
-        yield f"{empty} well(s) without cells are in counts.csv only"
+        yield f"{counted(empty, 'well', 'wells')} without cells: only in counts.csv"
     if small := int(aggregated.wells.values(FLAG).sum()):
         yield (
-            f"{small} well(s) with fewer than {min_cells} cells took no part in any fit or score; "
-            "they are in the tables, flagged"
+            f"{counted(small, 'well', 'wells')} with fewer than {min_cells} cells: flagged in the "
+            "tables, left out of fits and scores"
         )
 
 

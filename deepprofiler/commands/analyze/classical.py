@@ -17,7 +17,7 @@ import pandas as pd
 
 from deepprofiler.columns import CELL, COUNT, PLATE, SITE, WELL
 from deepprofiler.commands import run_earlier
-from deepprofiler.commands.analyze.wording import left_out_table
+from deepprofiler.commands.analyze.descriptions import left_out_table
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import replacing
 from deepprofiler.imaging.object_features import CP_MEASURE, measure_objects, require_cp_measure
@@ -140,9 +140,9 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
     with replacing(left_out_path) as temporary:
         table.to_csv(temporary, index=False)
     for what, names in (
-        ("well(s) that the index does not have with cells", joined.unknown),
-        ("of our wells that it does not have", joined.missing),
-        ("feature(s) that are undefined in some well", list(left_out)),
+        ("wells that are not in the index or have no cells", joined.unknown),
+        ("wells of the index that it does not have", joined.missing),
+        ("features that are undefined in some well", list(left_out)),
     ):
         if names:
             more = ", …" if len(names) > _NAMED else ""
@@ -201,7 +201,7 @@ def measure_cells(project: Project, outcome: Outcome) -> Profiles:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _MeasurementPlan:
     """A well to measure, its file, and what it is made from, but for the files.
 
     Attributes
@@ -217,7 +217,7 @@ class _Plan:
     made_from: Provenance
 
 
-def _plans(project: Project) -> Iterator[_Plan]:
+def _plans(project: Project) -> Iterator[_MeasurementPlan]:
     """Plan every well of the index."""
     channels = project.index.channels
     correction = lru_cache(partial(correction_digest, project))
@@ -225,7 +225,7 @@ def _plans(project: Project) -> Iterator[_Plan]:
     settings = {f"prepare.{name}": value for name, value in prepare.items()}
     for well in project.index.wells():
         labels = [project.labels_path(site) for site in well.sites]
-        yield _Plan(
+        yield _MeasurementPlan(
             well,
             project.well_path(well.plate, well.well, _BASELINE),
             {project.name_of(path): path for path in labels},
@@ -243,7 +243,7 @@ def _plans(project: Project) -> Iterator[_Plan]:
         )
 
 
-def _is_current(plan: _Plan, root: Path) -> bool:
+def _is_current(plan: _MeasurementPlan, root: Path) -> bool:
     """Tell whether a well's file would be the same now, and was written without failures."""
     stored = read_provenance_if_usable(plan.path)
     if stored is None or stored.failed:
@@ -306,8 +306,8 @@ class _Measure:
 
 
 def _measured(
-    plans: Sequence[_Plan], reader: SiteReader, workers: int
-) -> Iterator[tuple[_Plan, list[_SiteObjects]]]:
+    plans: Sequence[_MeasurementPlan], reader: SiteReader, workers: int
+) -> Iterator[tuple[_MeasurementPlan, list[_SiteObjects]]]:
     """Measure all sites in parallel, and give them well by well."""
     work = [
         (site, name, path)
@@ -322,7 +322,7 @@ def _measured(
     next(progress, None)
 
 
-def _write(plan: _Plan, sites: list[_SiteObjects], failures: Failures) -> None:
+def _write(plan: _MeasurementPlan, sites: list[_SiteObjects], failures: Failures) -> None:
     """Write one well's file, and report the sites that were left out."""
     well, failed = plan.well, {}
     for site, objects in zip(well.sites, sites, strict=True):

@@ -292,7 +292,7 @@ def score_normalizations(
         if steps == configured:
             scores[name] = profile_scores
             continue
-        LOG.info("scoring the same features with %s, to compare", name)
+        LOG.info("scoring the same features with %s for comparison", name)
         try:
             screen = protocol.normalize(wells, aggregated.cells, steps)
         except DataError as error:

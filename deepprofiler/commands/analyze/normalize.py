@@ -13,9 +13,9 @@ import pandas as pd
 
 from deepprofiler.columns import COUNT, PLATE, WELL, spoken
 from deepprofiler.commands.analyze.aggregate import AggregatedWells
-from deepprofiler.commands.analyze.wording import describe_chain, left_out_table
+from deepprofiler.commands.analyze.descriptions import describe_chain, left_out_table
 from deepprofiler.config.schema import Analyze, Config
-from deepprofiler.errors import DataError, listing
+from deepprofiler.errors import DataError, counted, listing
 from deepprofiler.evaluation.screen import negative_rows, treatment_profiles, untreated_rows
 from deepprofiler.files import replacing
 from deepprofiler.parameters import Choice, Decides
@@ -209,12 +209,13 @@ def _notes(
     if "treatment" in normalization.roles:
         blank = int(untreated_rows(normalized.wells, normalization.roles).sum())
         if blank:
-            yield f"{blank} well(s) with a blank treatment are in no treatment's profile"
+            wells = counted(blank, "well", "wells")
+            yield f"{wells} with a blank treatment: left out of the profiles of treatments"
     if left_out := len(aggregated.wells) - len(normalized.wells):
         yield (
-            f"{left_out} well(s) cannot be normalized, and are only in wells-unnormalized.parquet: "
-            f"they have fewer than {normalization.min_cells} cells, and no well of their plate or "
-            "batch has more, or a step knows only the wells of its fit"
+            f"{counted(left_out, 'well', 'wells')} not normalized, and only in "
+            f"wells-unnormalized.parquet: fewer than {normalization.min_cells} cells, and no well "
+            "of the plate or batch has more, or a normalizer applies only to the wells of its fit"
         )
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 
 from deepprofiler.columns import CELL, PLATE, SITE, WELL
 from deepprofiler.commands.analyze.aggregate import AggregatedWells
+from deepprofiler.commands.analyze.descriptions import describe_chain
 from deepprofiler.commands.analyze.evaluate import Evaluated
 from deepprofiler.commands.analyze.normalize import NormalizedWells
-from deepprofiler.commands.analyze.wording import describe_chain
 from deepprofiler.errors import DataError
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.object_features import CP_MEASURE

@@ -69,9 +69,9 @@ def test_a_table_of_cellprofiler_is_one_more_baseline(tmp_path: Path) -> None:
     pd.DataFrame(rows).to_csv(path, index=False)
     project = Project(tmp_path, cores=1)
     text = "\n".join(analyze(project).lines())
-    assert "left out 1 well(s) that the index does not have with cells: P1 H12" in text
-    assert "left out 1 of our wells that it does not have: P1 A01" in text
-    assert "left out 1 feature(s) that are undefined in some well: Nuclei_Broken" in text
+    assert "left out 1 wells that are not in the index or have no cells: P1 H12" in text
+    assert "left out 1 wells of the index that it does not have: P1 A01" in text
+    assert "left out 1 features that are undefined in some well: Nuclei_Broken" in text
     left_out = pd.read_csv(project.profiles_path("classical-features-left-out.csv"))
     assert left_out.values.tolist() == [
         ["Nuclei_Broken", "undefined in 2 of 11 profiles", "undefined"]

@@ -132,8 +132,8 @@ def test_a_small_well_has_no_rank_among_the_others(tmp_path: Path) -> None:
     profiled(tmp_path, normalize=["rank-normal"])
     project = Project(tmp_path, cores=1)
     text = "\n".join(analyze(project).lines())
-    assert "1 well(s) cannot be normalized" in text
-    assert "a step knows only the wells of its fit" in text
+    assert "1 well not normalized" in text
+    assert "a normalizer applies only to the wells of its fit" in text
     assert len(Profiles.read(project.profiles_path("wells.parquet"))) == 11
     assert len(Profiles.read(project.profiles_path("wells-unnormalized.parquet"))) == 12
 

@@ -351,7 +351,7 @@ def test_sites_that_are_not_in_the_index_are_left_out(made: MadeFeatures) -> Non
     made.write_index(gone)
     text = steps(made, "evaluate")
     assert "aggregating first: sites of the index changed" in text
-    assert "left out the cells of 1 site(s) that are not in the index" in text
+    assert "left out the cells of 1 site not in the index" in text
     wells = Profiles.read(made.project.profiles_path("wells-unnormalized.parquet"))
     assert wells.values("Metadata_Cell_Count")[:3].tolist() == [20, 10, 20]
     cells = read_well(made.project.well_path("P1", "A02"))
@@ -374,7 +374,7 @@ def test_wells_without_a_treatment_are_in_no_treatment_profile(made: MadeFeature
     made.write_index(rows)
     made.write_config(evaluate=["nsc", "percent-replicating", "replicate-accuracy"])
     text = steps(made, "evaluate")
-    assert "4 well(s) with a blank treatment are in no treatment's profile" in text
+    assert "4 wells with a blank treatment: left out of the profiles of treatments" in text
     treatments = Profiles.read(made.project.profiles_path("treatments.parquet"))
     assert len(treatments) == 11
     assert "" not in treatments.values("Metadata_Treatment")
@@ -480,7 +480,7 @@ def test_a_well_without_cells_has_no_sites(made: MadeFeatures) -> None:
     empty = pd.DataFrame({CELL: np.empty(0, int), "x": np.empty(0), "y": np.empty(0)})
     write_well(path, replace(well, features=well.features[:0], cells=empty))
     text = steps(made, "evaluate")
-    assert "1 well(s) without cells are in counts.csv only" in text
+    assert "1 well without cells: only in counts.csv" in text
 
 
 def test_a_file_of_another_well_is_refused(made: MadeFeatures) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepprofiler.commands.analyze.wording import (
+from deepprofiler.commands.analyze.descriptions import (
     describe_chain,
     describe_fit,
     describe_left_out,
@@ -52,18 +52,18 @@ def fitted(step: Normalizer, controls: int = 16) -> list[str]:
 
 def test_the_reference_of_a_standardization() -> None:
     assert fitted(Standardize(plate=PLATE))[0] == (
-        "standardize: on the negative controls of each of 2 plates, at least 16 wells"
+        "standardize: fitted on the negative controls of each of 2 plates, at least 16 wells"
     )
     assert fitted(Standardize(plate=PLATE, per="plate"), 6)[0] == (
-        "standardize: on the negative controls of each of 2 plates, at least 6 wells; fewer than "
-        "16 are too few"
+        "standardize: fitted on the negative controls of each of 2 plates, at least 6 wells; fewer "
+        "than 16 are too few"
     )
     assert fitted(Standardize(plate=PLATE), 6)[0] == (
-        "standardize: over all 48 wells of the screen, since plate P0 has 6 negative controls and "
-        "16 on every plate are needed"
+        "standardize: fitted on all 48 wells of the screen, because plate P0 has 6 negative "
+        "controls and every plate needs 16"
     )
     assert fitted(Robust(per="screen", reference="controls"))[0] == (
-        "robust: on the 32 negative controls of the screen"
+        "robust: fitted on the 32 negative controls of the screen"
     )
 
 
@@ -88,9 +88,7 @@ def test_features_left_out_missing_and_largest_values() -> None:
     assert table.to_dict("records") == [
         {"feature": "f1", "reason": "no spread (all 7) in plate P0", "code": "no-spread"}
     ]
-    assert fitted(Standardize(per="screen"))[-1].startswith(
-        "standardize: the largest absolute value: Plate P"
-    )
+    assert fitted(Standardize(per="screen"))[-1].startswith("standardize: largest absolute value ")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ def test_features_left_out_missing_and_largest_values() -> None:
             TVN(batch=PLATE, shrinkage=1.0),
             [
                 "tvn: fitted on 32 control wells, 4 features, rank 4, shrinkage 0.5",
-                "tvn: 2 batches aligned, each on 16 control wells or more (fewest in plate P0, "
+                "tvn: 2 batches aligned, each on at least 16 control wells (fewest in plate P0, "
                 "rank 4 of 4); shrinkage 0.5 to 0.5",
             ],
         ),
@@ -124,7 +122,7 @@ def test_features_left_out_missing_and_largest_values() -> None:
             Sphering(method="PCA", shrinkage=1.0),
             ["sphering: PCA on 32 control wells, 4 features, rank 4, shrinkage 0.5"],
         ),
-        (RankNormal(), ["rank-normal: over all 48 wells"]),
+        (RankNormal(), ["rank-normal: fitted on all 48 wells"]),
         (CellCount(count=COUNT), ["cell-count: fitted on 32 control wells of 50 to 89 cells"]),
     ],
 )

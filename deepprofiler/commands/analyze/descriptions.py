@@ -73,11 +73,11 @@ def _standardize(step: Normalizer) -> Iterator[str]:
             f"; fewer than {CONTROLS_PER_PLATE} are too few" if fewest < CONTROLS_PER_PLATE else ""
         )
         article = "the " if fitted.reference == "controls" else ""
-        yield f"on {article}{wells} of {plates}, at least {fewest} wells{too_few}"
+        yield f"fitted on {article}{wells} of {plates}, at least {fewest} wells{too_few}"
     else:
         n = _total(fitted)
-        over = f"over all {n} wells" if fitted.reference == "all" else f"on the {n} {wells}"
-        yield f"{over} of the screen{_why_screen(fitted)}"
+        wells = f"all {n} wells" if fitted.reference == "all" else f"the {n} {wells}"
+        yield f"fitted on {wells} of the screen{_why_screen(fitted)}"
     if step.left_out_:
         name, reason = next(iter(step.left_out_.items()))
         yield (
@@ -94,25 +94,25 @@ def _why_screen(fitted: FitSummary) -> str:
     if fitted.fewest_controls is None:
         return ""
     return (
-        f", since plate {fitted.fewest_controls.plate} has {fitted.fewest_controls.n} negative "
-        f"controls and {CONTROLS_PER_PLATE} on every plate are needed"
+        f", because plate {fitted.fewest_controls.plate} has {fitted.fewest_controls.n} negative "
+        f"controls and every plate needs {CONTROLS_PER_PLATE}"
     )
 
 
 def _largest(largest: LargestValue) -> str:
-    place = f"{row_text(largest.profile)}: {largest.feature} is {largest.value:.3g}"
+    text = (
+        f"largest absolute value {largest.value:.3g} ({largest.feature}; "
+        f"{row_text(largest.profile)})"
+    )
     if largest.value > LARGEST:
-        return (
-            f"{place} spreads from the middle; beyond {LARGEST:.0f}, one feature dominates every "
-            "similarity"
-        )
-    return f"the largest absolute value: {place}"
+        return f"{text}; beyond {LARGEST:.0f}, one feature dominates every similarity"
+    return text
 
 
 def _rank_normal(step: Normalizer) -> Iterator[str]:
     left_out, missing = len(step.left_out_), step.fitted_.missing
     yield (
-        f"over all {step.fitted_.n} wells"
+        f"fitted on all {step.fitted_.n} wells"
         + (f"; {left_out} features left out" if left_out else "")
         + (f"; {missing} missing values stay missing" if missing else "")
     )
@@ -143,7 +143,7 @@ def _cell_count(step: Normalizer) -> Iterator[str]:
 
 
 def _sphering(step: Normalizer) -> Iterator[str]:
-    yield f"{step.params()['method']} on {_controls(step.fitted_)}{_shrinkage(step.fitted_)}"
+    yield f"{step.params()['method']} fitted on {_controls(step.fitted_)}{_shrinkage(step.fitted_)}"
 
 
 def _tvn(step: Normalizer) -> Iterator[str]:
@@ -153,8 +153,8 @@ def _tvn(step: Normalizer) -> Iterator[str]:
         fewest = min(fitted.batches, key=lambda batch: batch.n)
         weights = [batch.shrinkage for batch in fitted.batches if batch.shrinkage is not None]
         yield (
-            f"{counted(len(fitted.batches), 'batch', 'batches')} aligned, each on {fewest.n} "
-            f"control {fitted.unit} or more (fewest in {spoken(step.params()['batch'])} "
+            f"{counted(len(fitted.batches), 'batch', 'batches')} aligned, each on at least "
+            f"{fewest.n} control {fitted.unit} (fewest in {spoken(step.params()['batch'])} "
             f"{fewest.batch or '(blank)'}, rank {fewest.rank} of {fitted.d})"
             + (f"; shrinkage {min(weights):.3g} to {max(weights):.3g}" if weights else "")
         )
