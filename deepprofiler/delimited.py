@@ -174,7 +174,11 @@ def report(problems: Iterable[str], shown: int = 20) -> None:
     messages = list(problems)
     if not messages:
         return
-    more = f"\n… and {len(messages) - shown} more, {len(messages)} in all" if len(messages) > shown else ""
+    more = (
+        f"\n… and {len(messages) - shown} more, {len(messages)} in all"
+        if len(messages) > shown
+        else ""
+    )
     raise DataError("\n".join(messages[:shown]) + more)
 
 
