@@ -1,4 +1,7 @@
-"""Profiles of another program: averaged, matched with ours by row, undefined features left out."""
+"""Profiles of another program: averaged, matched with ours by row, undefined features left out.
+
+A file of its own: users match tables of other programs with it from Python as well.
+"""
 
 from __future__ import annotations
 

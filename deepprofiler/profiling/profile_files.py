@@ -1,4 +1,7 @@
-"""Reading and writing tables of profiles: Parquet, CSV and AnnData (.h5ad)."""
+"""Reading and writing tables of profiles: Parquet, CSV and AnnData (.h5ad).
+
+A file of its own beside the profiles: formats and dialects, which computations need not know.
+"""
 
 from __future__ import annotations
 

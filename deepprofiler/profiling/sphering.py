@@ -1,4 +1,7 @@
-"""Sphering: controls get the identity as their covariance (Kessy et al. 2018)."""
+"""Sphering: controls get the identity as their covariance (Kessy et al. 2018).
+
+A normalizer of its own, offered beside TVN, which shares its algebra in ``shrinkage``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Corrections for a well's position on its plate, and for its number of cells."""
+"""Corrections for a well's position on its plate, and for its number of cells.
+
+Two normalizers of their own: they read metadata of wells and no controls.
+"""
 
 from __future__ import annotations
 

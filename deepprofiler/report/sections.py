@@ -1,4 +1,7 @@
-"""From the inputs of a report to its page: every section, its figures and its tables."""
+"""From the inputs of a report to its page: every section, its figures and its tables.
+
+Apart from the page, which knows how sections are rendered and not what they say.
+"""
 
 from __future__ import annotations
 

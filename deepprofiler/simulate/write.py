@@ -1,4 +1,7 @@
-"""Write the images, index and truth of a simulated screen."""
+"""Write the images, index and truth of a simulated screen.
+
+Apart from the plan and the drawing of cells, which touch no files.
+"""
 
 from __future__ import annotations
 
