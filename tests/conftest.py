@@ -1,7 +1,7 @@
 """What several tests need: the real data, and a way to run only the quick tests.
 
 ``pytest --fast`` is ``make test-fast``: the tests of numbers, tables, files and pages. Tests that
-build networks or run several commands are marked ``pipeline`` here, by folder and file; they are
+build networks, run commands on images or take seconds are marked ``pipeline`` here; their files are
 not even collected then, and importing TensorFlow or Keras is an error.
 """
 
@@ -23,17 +23,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-# Folders and files whose tests build networks, or run commands on images.
+# Folders and files whose tests build networks, run commands on images, or take long.
 PIPELINE = (
     "learning",
     "plugins",
     "commands",
     "imaging/test_crop_resampled.py",
     "test_cases_profiling.py",
+    "evaluation/test_real_evaluations.py",
+    "test_packaging.py",
     "test_registry.py",
     "test_end_to_end.py",
     "test_memory.py",
 )
+# Tests of the other folders that take seconds, of processor time of their own.
+LONG = {
+    "test_every_part_of_the_inputs_is_on_the_page",
+    "test_hand_drawn_outlines",
+    "test_hostile_names_are_text",
+    "test_large_index_is_read_in_seconds",
+    "test_permuted_labels_are_at_chance",
+    "test_ranks_are_those_of_cellprofiler",
+    "test_shuffled_mechanisms_score_at_chance",
+    "test_size_of_a_large_screen",
+    "test_three_sites_a_second_on_one_core",
+}
 NETWORK_LIBRARIES = ("tensorflow", "keras")
 
 
@@ -67,7 +81,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if _is_pipeline(item.path):
+        if _is_pipeline(item.path) or getattr(item, "originalname", "") in LONG:
             item.add_marker(pytest.mark.pipeline)
     if config.getoption("--fast"):
         slow = [
