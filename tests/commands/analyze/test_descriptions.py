@@ -82,7 +82,8 @@ def test_features_left_out_missing_and_largest_values() -> None:
         "plate P0"
     )
     assert missing == "standardize: 1 missing values stay missing"
-    assert largest.startswith("standardize: Plate P0, Well D3, Cell_Count 70: f3 is ")
+    assert largest.startswith("standardize: largest absolute value ")
+    assert "(f3; Plate P0, Well D3, Cell_Count 70)" in largest
     assert largest.endswith("beyond 500, one feature dominates every similarity")
     table = left_out_table(step.left_out_)
     assert table.to_dict("records") == [
@@ -120,7 +121,7 @@ def test_features_left_out_missing_and_largest_values() -> None:
         ),
         (
             Sphering(method="PCA", shrinkage=1.0),
-            ["sphering: PCA on 32 control wells, 4 features, rank 4, shrinkage 0.5"],
+            ["sphering: PCA fitted on 32 control wells, 4 features, rank 4, shrinkage 0.5"],
         ),
         (RankNormal(), ["rank-normal: fitted on all 48 wells"]),
         (CellCount(count=COUNT), ["cell-count: fitted on 32 control wells of 50 to 89 cells"]),
