@@ -55,11 +55,21 @@ def test_wheel(checkout, tmp_path):
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(installed)
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*")}
-    assert "deepprofiler/report/templates/report.html" in names
+    # Every module of every folder, the shipped plugins and what pages are made of.
+    modules = {path.relative_to(checkout).as_posix() for path in checkout.rglob("*.py")} - {
+        "setup.py"
+    }
+    modules = {f"deepprofiler/{name}" if name.startswith("plugins/") else name for name in modules}
+    assert modules <= names
+    templates = {path.name for path in (checkout / "deepprofiler/report/templates").iterdir()}
+    assert "report.html" in templates
+    assert {f"deepprofiler/report/templates/{name}" for name in templates} <= names
     assert "deepprofiler/py.typed" in names
     assert not any(name.startswith(("plugins", "tests")) for name in names)
     places = run(sys.executable, "-c", SHOW, path=str(installed), cwd=tmp_path).split()
     assert all(Path(place).is_relative_to(installed / "deepprofiler") for place in places)
+    text = run(sys.executable, "-m", "deepprofiler", "--help", path=str(installed), cwd=tmp_path)
+    assert text.startswith("Usage: deepprofiler")
 
 
 def test_bare_checkout(checkout, tmp_path):

@@ -381,7 +381,7 @@ def test_normalized_is_zero_by_chance_and_one_at_best() -> None:
 
 
 def test_tied_profiles_are_not_significant() -> None:
-    """The case EVL-04: a constant output looks like a random one."""
+    """A constant output looks like a random one."""
     profiles = triplicates(1.0)
     same = profiles.with_features(np.ones_like(profiles.features), profiles.names)
     given = mean_average_precision(same, Ranking(label=TREATMENT), controls=controls_of(same))

@@ -86,7 +86,7 @@ def refused(path: Any, network: Network) -> str:
     return str(caught.value)
 
 
-def test_wts_02_all_layers_renamed(source, tmp_path):
+def test_all_layers_renamed(source, tmp_path):
     renamed = {f"x_{name}": found for name, found in weights_of(source.train).items()}
     message = refused(write(tmp_path / "a.h5", renamed), tiny())
     assert "0 of 2 layers match, nothing was loaded" in message
@@ -94,7 +94,7 @@ def test_wts_02_all_layers_renamed(source, tmp_path):
     assert "x_conv (3, 3, 2, 6) is only in the file" in message
 
 
-def test_wts_02_half_of_the_layers(source, tmp_path):
+def test_half_of_the_layers(source, tmp_path):
     half = weights_of(source.train)
     del half["bn"]
     message = refused(write(tmp_path / "a.h5", half), tiny())
@@ -102,13 +102,13 @@ def test_wts_02_half_of_the_layers(source, tmp_path):
     assert "bn (6,) and (6,) and (6,) and (6,) is missing in the file" in message
 
 
-def test_wts_02_other_shapes(source, tmp_path):
+def test_other_shapes(source, tmp_path):
     message = refused(write(tmp_path / "a.h5", weights_of(source.train)), tiny(filters=7))
     assert "0 of 2 layers match" in message
     assert "conv is (3, 3, 2, 6) in the file, (3, 3, 2, 7) in the network" in message
 
 
-def test_wts_02_cut_in_half_and_pickled(source, tmp_path):
+def test_cut_in_half_and_pickled(source, tmp_path):
     path = write(tmp_path / "cut.h5", weights_of(source.train))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert not is_keras2(path)

@@ -81,7 +81,7 @@ def test_files_of_keras_resnet(depth, layer, tmp_path):
 
 
 def test_a_resnet50_of_keras_applications_is_no_efficientnet(tmp_path):
-    """WTS-02: no name is the same, so nothing is loaded, and that is said."""
+    """No name is the same, so nothing is loaded, and that is said."""
     blocks = {"conv2": 3, "conv3": 4, "conv4": 6, "conv5": 3}
     places = ["conv1"]
     for stage, depth in blocks.items():

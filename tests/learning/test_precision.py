@@ -37,7 +37,7 @@ def test_only_computations_are_of_half_precision(name: Precision) -> None:
 
 @pytest.mark.parametrize("name", ["float32", *HALVES])
 def test_crops_are_rescaled_before_they_are_rounded(name: Precision) -> None:
-    """The four crops of LOC-02; bfloat16 cannot tell 65534 from 65535."""
+    """Four crops with extreme values; bfloat16 cannot tell 65534 from 65535."""
     rng = np.random.default_rng(0)
     crops = np.zeros((4, SIZE, SIZE, CHANNELS), np.float32)
     crops[0] = np.linspace(100, 200, SIZE * SIZE).reshape(SIZE, SIZE, 1)

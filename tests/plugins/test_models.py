@@ -206,7 +206,7 @@ def test_each_channel_goes_through_the_same_network(channelwise: tuple[Network, 
 
 
 def test_a_blank_channel_changes_its_own_features(channelwise: tuple[Network, Network]) -> None:
-    """CASES PRF-01."""
+    """Features of the other channels are the same bit for bit."""
     network, _ = channelwise
     function = feature_function(network, ["conv2a", "features"], "min-max")
     images = crops(4, 32, 32, 3) * 1000
@@ -219,7 +219,7 @@ def test_a_blank_channel_changes_its_own_features(channelwise: tuple[Network, Ne
 
 
 def test_a_blank_channel_of_one_site(tmp_path: Any) -> None:
-    """CASES PRF-01 through the command line."""
+    """Through the command line."""
     base = use_small_network(BaseProject(tmp_path))
     base.config["train"]["model"] = {"name": "repeat_channels", "params": {"backbone": "small"}}
     base.config["prepare"] = {"illumination": False}

@@ -127,7 +127,7 @@ def test_no_wells_at_all() -> None:
 
 
 def test_blank_values_are_a_group_and_sizes_add_up() -> None:
-    """The case NRM-05: 4 DMSO wells without a dose, 4 of T1 at 1, 4 of T2 at 1."""
+    """4 DMSO wells without a dose, 4 of T1 at 1, 4 of T2 at 1."""
     names, doses = ["DMSO"] * 4 + ["T1"] * 4 + ["T2"] * 4, [""] * 4 + ["1"] * 8
     profiles = wells(names, doses, [10] * 12)
     by = ["Metadata_Compound", "Metadata_Dose"]

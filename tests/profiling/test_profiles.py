@@ -1,4 +1,4 @@
-"""Profiles in memory and in files, as the case PRF-04 asks."""
+"""Profiles in memory and in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sphering against its definition, scikit-learn's whitening, and the cases NRM-02 and NRM-03."""
+"""Sphering against its definition and scikit-learn's whitening, with many and few controls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def correlated(n: int, size: int, seed: int = 0, mean: float = 5) -> np.ndarray:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_controls_have_the_identity_as_covariance(method: Method) -> None:
-    """The case NRM-02: 200 controls × 8, mean 5; treated wells are transformed, not fitted on."""
+    """200 controls × 8, mean 5; treated wells are transformed, not fitted on."""
     controls, treated = correlated(200, 8), correlated(50, 8, seed=1)
     both = profiles_of(np.concatenate([controls, treated]))
     mask = np.arange(250) < 200
@@ -73,7 +73,7 @@ def test_each_form_is_its_own_rotation() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_fewer_controls_than_features(method: Method) -> None:
-    """The case NRM-03: 10 controls × 50, and 60 × 50 with two equal columns."""
+    """10 controls × 50, and 60 × 50 with two equal columns."""
     few, epsilon = correlated(10, 50), 0.01
     fitted = Sphering(method=method, shrinkage=epsilon).fit(profiles_of(few))
     summary = fitted.fitted_

@@ -76,7 +76,7 @@ def test_one_poor_plate_pools_all_unless_plates_are_asked_for() -> None:
 
 
 def test_undefined_features_are_left_out_and_listed() -> None:
-    """From the case NRM-01: one missing value, a constant, an infinite value."""
+    """One missing value, a constant, an infinite value."""
     profiles, controls = screen(1, 24, 1)
     features = profiles.features.copy()
     features[0, 1] = np.nan
@@ -150,7 +150,7 @@ def test_median_and_deviation_are_scipys(unscaled: bool) -> None:
 
 
 def test_a_deviation_of_zero_is_undefined() -> None:
-    """The case NRM-01: 24 controls, and treated wells where f1 is 1."""
+    """24 controls, and treated wells where f1 is 1."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(30, 4))
     features[:, 0] = np.repeat([0, 0.01, 1], [20, 4, 6])

@@ -54,7 +54,7 @@ def test_held_out_likelihood_of_almost_nothing_shrinks_wholly() -> None:
 
 
 def test_whitened_controls_have_the_identity_as_covariance() -> None:
-    """The case NRM-02: 200 controls × 8, mean 5."""
+    """200 controls × 8, mean 5."""
     rows = correlated(200, 8)
     white = TVN(shrinkage=0).fit(profiles_of(rows)).transform(profiles_of(rows)).features
     np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(8), atol=1e-6)
@@ -151,7 +151,7 @@ def test_moments_of_cells_fit_what_the_cells_themselves_would(shrinkage: str | f
 
 
 def test_fewer_controls_than_features_stay_bounded_when_shrunk() -> None:
-    """The case NRM-03: 10 controls × 50, and 60 × 50 with two equal columns."""
+    """10 controls × 50, and 60 × 50 with two equal columns."""
     few = correlated(10, 50)
     epsilon = 0.01
     fitted = TVN(shrinkage=epsilon).fit(profiles_of(few))
