@@ -192,6 +192,7 @@ def save_plugins_of_the_page(folder: Path) -> None:
         path.write_text(source, encoding="utf-8")
 
 
+@pytest.mark.pipeline
 def test_plugins_of_the_page_train(tmp_path):
     """The model and the crop generator of docs/plugins.md train and give features."""
     project = BaseProject(tmp_path)
@@ -212,6 +213,7 @@ def test_plugins_of_the_page_train(tmp_path):
         discover(None)
 
 
+@pytest.mark.pipeline
 def test_other_plugins_of_the_page(tmp_path):
     """The segmenter, the normalizer and the evaluation of docs/plugins.md."""
     save_plugins_of_the_page(tmp_path)

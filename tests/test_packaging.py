@@ -56,10 +56,11 @@ def test_wheel(checkout, tmp_path):
         packed.extractall(installed)
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*")}
     # Every module of every folder, the shipped plugins and what pages are made of.
-    modules = {path.relative_to(checkout).as_posix() for path in checkout.rglob("*.py")} - {
-        "setup.py"
+    modules = {
+        f"deepprofiler/{name}" if name.startswith("plugins/") else name
+        for folder in ("deepprofiler", "plugins")
+        for name in (p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*.py"))
     }
-    modules = {f"deepprofiler/{name}" if name.startswith("plugins/") else name for name in modules}
     assert modules <= names
     templates = {path.name for path in (checkout / "deepprofiler/report/templates").iterdir()}
     assert "report.html" in templates
