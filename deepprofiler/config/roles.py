@@ -23,18 +23,20 @@ class Columns(Parameters):
     """
 
     label: str | None = _role(
-        "what is learned; none: `Metadata_Label`, else the treatment", Decides.INPUTS
+        "what the network learns; none: `Metadata_Label`, else the treatment", Decides.INPUTS
     )
     treatment: str | None = _role(
-        "what wells are averaged to; none: `Metadata_Treatment`, else compound and dose joined, "
+        "wells of one treatment are averaged; none: `Metadata_Treatment`, else compound and dose, "
         "else the label, else the compound"
     )
     compound: str | None = _role(
         "neighbours of the same compound do not count in NSC; none: `Metadata_Compound`"
     )
-    dose: str | None = _role("joined with the compound to a treatment; none: `Metadata_Dose`")
-    mechanism: str | None = _role("what NSC and NSCB ask for; none: `Metadata_Mechanism`")
-    gene: str | None = _role("what gene accuracy asks for; none: `Metadata_Gene`")
+    dose: str | None = _role("with the compound, the treatment; none: `Metadata_Dose`")
+    mechanism: str | None = _role(
+        "mechanism of action, for NSC and NSCB; none: `Metadata_Mechanism`"
+    )
+    gene: str | None = _role("perturbed gene, for gene accuracy; none: `Metadata_Gene`")
     batch: str | None = _role(
         "plates made and imaged together; none: `Metadata_Batch`, else the plate",
         Decides.INPUTS,
@@ -43,7 +45,7 @@ class Columns(Parameters):
         "for `train.validation.by: replicate`; none: `Metadata_Replicate`", Decides.INPUTS
     )
     control: str | None = _role(
-        "tells controls, see `dataset.control`; none: `Metadata_Control`", Decides.INPUTS
+        "marks controls, see `dataset.control`; none: `Metadata_Control`", Decides.INPUTS
     )
     split: str | None = _role(
         "0 for training, 1 for validation; none: `Metadata_Split`", Decides.INPUTS

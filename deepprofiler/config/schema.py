@@ -29,19 +29,19 @@ class Dataset(Parameters):
         Decides.CROPS,
         Decides.WEIGHTS,
         Decides.FEATURES,
-        text="columns of the index, in this order; none: every image column",
+        text="image columns of the index, in order; `[]`: all image columns",
     )
     columns: Columns = Columns()
     control: str = setting(
         "negative",
         Decides.PROFILES,
-        text="value of the control column that means negative control",
+        text="value of the control column that marks negative controls",
     )
     seed: int = setting(
         0,
         Decides.INPUTS,
         Decides.PROFILES,
-        text="the one seed of everything random",
+        text="seed of all random numbers",
         ge=0,
         le=2**32 - 1,
     )

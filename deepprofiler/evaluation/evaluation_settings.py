@@ -18,11 +18,11 @@ class Scoring(Parameters):
     baselines: bool = setting(
         True,
         Decides.SCORES,
-        text="also score untrained weights, cell count, shuffled labels, other normalizations",
+        text="also score random weights, cell count, shuffled labels, other normalizations",
     )
     classical: str | None = setting(
         None,
         Decides.SCORES,
         text="classical features to compare with: `cp-measure` computes them (extra `classical`), "
-        "or a table of CellProfiler or CytoTable, from the project's folder on",
+        "or a table of CellProfiler or CytoTable, relative to the project folder",
     )

@@ -181,13 +181,15 @@ class Validation(Parameters):
     """Which cells are held out to validate the auxiliary task."""
 
     by: Literal["column", "replicate", "cells"] | None = setting(
-        None, Decides.TRAINING, text="none: the split column where there is one, else cells"
+        None,
+        Decides.TRAINING,
+        text="how cells are held out; none: by the split column if there is one, else cells",
     )
     values: tuple[str, ...] = setting(
-        (), Decides.TRAINING, text="held-out values; none: 1 of a column, or the last replicate"
+        (), Decides.TRAINING, text="held-out values; `[]`: 1 of a column, or the last replicate"
     )
     training: tuple[str, ...] = setting(
-        (), Decides.TRAINING, text="values to train on; none: all that are not held out"
+        (), Decides.TRAINING, text="values to train on; `[]`: all that are not held out"
     )
     fraction: Fraction = setting(
         0.1, Decides.TRAINING, text="share of cells that is held out, for `by: cells`"
@@ -210,7 +212,7 @@ class Augmentation(Parameters):
 class Optimizer(Parameters):
     """How a step changes weights."""
 
-    name: Literal["sgd", "adam", "adamw"] = setting("sgd", *_EPOCHS, text="which rule")
+    name: Literal["sgd", "adam", "adamw"] = setting("sgd", *_EPOCHS, text="optimization method")
     momentum: float = setting(
         0.9, *_EPOCHS, text="of sgd: share of the last step that is repeated", ge=0, lt=1
     )
@@ -253,8 +255,8 @@ class Train(Parameters):
     weights: str = setting(
         "none",
         *_EPOCHS,
-        text="what training begins with: none, imagenet, or a weight file (of this program or of "
-        "Keras 2), relative to the project's folder",
+        text="initial weights: none (random), imagenet, or a weight file (of this program or of "
+        "Keras 2), relative to the project folder",
     )
     controls: bool = setting(False, Decides.TRAINING, text="negative controls are a class as well")
     labels: Labels | None = setting(None, Decides.TRAINING, text="none: every label")

@@ -16,25 +16,24 @@ class Profiling(Parameters):
     aggregate: Aggregate = setting(
         "mean",
         Decides.PROFILES,
-        text="what a well's profile is: the mean over its cells, their median, or the mean of the "
-        "medians of its sites; a treatment's is the mean over its wells, with `median` their "
-        "median",
+        text="profile of a well: mean of its cells, median of its cells, or mean of the medians of "
+        "its sites; the profile of a treatment is the mean of its wells (with `median` their median)",
     )
     layer: str | None = setting(
         None,
         Decides.NORMALIZED,
-        text="the one of `profile.layers` that profiles are made of; none: conv4a, or the first "
-        "where that is not among them",
+        text="layer of `profile.layers` that profiles are made of; none: conv4a if listed, else "
+        "the first",
     )
     weight: Weight = setting(
         "cells",
         Decides.SCORES,
-        text="a treatment's profile counts each well as often as it has cells, or once",
+        text="weight of a well in the profile of its treatment: its number of cells, or 1",
     )
     min_cells: int = setting(
         10,
         Decides.PROFILES,
-        text="wells with fewer take no part in fits, scores and treatment profiles",
+        text="wells with fewer are left out of fits, scores and profiles of treatments",
         unit="cells",
         ge=0,
     )

@@ -15,5 +15,7 @@ class Reporting(Parameters):
 
     report: bool = setting(True, Decides.REPORT, text="write the report page")
     embedding: Literal["tsne", "umap"] = setting(
-        "tsne", Decides.REPORT, text="the maps of the report; umap needs the extra `umap`"
+        "tsne",
+        Decides.REPORT,
+        text="method for the maps of the report; umap needs the extra `umap`",
     )
