@@ -17,7 +17,7 @@ class Profiling(Parameters):
         "mean",
         Decides.PROFILES,
         text="profile of a well: mean of its cells, median of its cells, or mean of the medians of "
-        "its sites; the profile of a treatment is the mean of its wells (with `median` their median)",
+        "its sites; the profile of a treatment is the mean of its wells (with `median` the median)",
     )
     layer: str | None = setting(
         None,
