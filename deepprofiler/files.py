@@ -44,7 +44,7 @@ def file_name(name: str) -> str:
         At most 200 bytes, never empty, never ``.`` or ``..``; different names give different
         results.
     """
-    # Bytes of the command line that are no text arrive as surrogates.
+    # Bytes of the command line that are not text arrive as surrogates.
     safe = "".join(
         c if c.isalnum() or c in _PLAIN else quote(c, safe="", errors="surrogateescape")
         for c in name
@@ -66,7 +66,7 @@ def file_digest(path: Path) -> str | None:
 
 
 def values_digest(values: Any) -> str:
-    """SHA-256 of values that JSON can hold, as hexadecimal text; the order of keys is no matter."""
+    """SHA-256 of values that JSON can hold, as hexadecimal text; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -89,7 +89,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=4096)
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that are no more; once for each folder."""
+    """Remove the temporary files of processes that have ended; once for each folder."""
     for left in folder.glob(".*.part"):
         made_by = re.fullmatch(r"\..+\.([0-9a-f]{8})-([0-9]+)\.part", left.name)
         if made_by is None:

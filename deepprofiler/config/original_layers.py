@@ -29,7 +29,7 @@ def layer_names(names: Sequence[str]) -> dict[str, str | None]:
     Returns
     -------
     dict
-        Names that differ; None for what is no layer of a network here. Automatic names are
+        Names that differ; None for names that no network here has. Automatic names are
         counted from the file's own first layer of that kind.
     """
     renamed: dict[str, str | None] = dict.fromkeys(_NO_WEIGHTS_HERE)

@@ -282,7 +282,7 @@ class _Participants:
     """Labels and units of n profiles, and which of them take part.
 
     ``codes`` (n,) are positions in ``labels`` (K,); ``units`` (n,) are the values that are
-    averaged, or row numbers. ``treated`` are the rows that are no controls; ``rows`` those of them
+    averaged, or row numbers. ``treated`` are the rows that are not controls; ``rows`` those of them
     with a label, and ``unlabelled`` those without.
     """
 

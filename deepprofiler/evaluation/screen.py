@@ -176,12 +176,12 @@ class Screen:
 
     @cached_property
     def treated(self) -> Profiles:
-        """The wells that are no negative controls."""
+        """The wells that are not negative controls."""
         return self.wells.subset(~self.controls)
 
     @property
     def has_treatments(self) -> bool:
-        """Whether a well that is no negative control has a treatment."""
+        """Whether a well that is not a negative control has a treatment."""
         return self.has("treatment") and not untreated_rows(self.treated, self.roles).all()
 
     @property

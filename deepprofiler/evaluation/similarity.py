@@ -112,7 +112,7 @@ def blank(values: np.ndarray) -> np.ndarray:
 
 
 def treated(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:
-    """Row numbers of the profiles that are no negative controls."""
+    """Row numbers of the profiles that are not negative controls."""
     if controls is None:
         return np.arange(len(profiles))
     return np.flatnonzero(~require_mask(controls, len(profiles), "controls"))
@@ -121,7 +121,7 @@ def treated(profiles: Profiles, controls: np.ndarray | None) -> np.ndarray:
 def labelled(
     profiles: Profiles, label: str, controls: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of a label (n,), and row numbers of those that have one and are no controls."""
+    """Codes of a label (n,), and row numbers of those that have one and are not controls."""
     codes, labels = codes_of(profiles, label)
     rows = treated(profiles, controls)
     return codes, rows[~blank(labels)[codes[rows]]]

@@ -143,7 +143,7 @@ class Provenance:
         if self.output != now.output:
             return [Difference("output", "output", self.output, now.output)]
         return [
-            # A setting that decides nothing any more is no difference.
+            # Settings that no longer decide the output are ignored.
             *_different(
                 "setting",
                 {name: value for name, value in self.settings.items() if name in now.settings},

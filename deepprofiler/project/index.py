@@ -73,7 +73,7 @@ class Site:
     @property
     def files(self) -> tuple[ImageFile, ...]:
         """The files of the channels, in order; absolute paths stay as they are."""
-        # Made when asked for: half a million paths would take most of the time of reading.
+        # Made when needed: half a million paths would take most of the time of reading.
         return tuple(ImageFile(self.images / name, *pages) for name, *pages in self.sources)
 
 

@@ -271,7 +271,7 @@ def _check_names(index: Index, names: Sequence[str], labels: list[str]) -> None:
             )
         else:
             lines.append(
-                f"train.labels names `{name}`, which is no label in {index.roles['label']} of "
+                f"train.labels names `{name}`, which is not a label in {index.roles['label']} of "
                 f"{index.path.name}{nearest(name, labels)}"
             )
     if lines:

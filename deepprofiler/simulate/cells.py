@@ -69,8 +69,8 @@ def make_cells(
 ) -> Cells:
     """Draw the parameters and places of a field's cells.
 
-    Cells keep apart by 0.65 of their mean diameters where there is room, and lie up to 20 µm
-    outside of the field, so that parts of them reach in.
+    Where there is room, the distance of two cells is at least 0.65 of their mean diameter. Cells
+    lie up to 20 µm outside of the field, so that some are cut off by its edge.
 
     Parameters
     ----------

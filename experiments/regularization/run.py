@@ -130,7 +130,7 @@ def of_method(root: Path, name: str, seed: int, index_name: str | None = None) -
 
 
 def run_method(root: Path, dataset: str, name: str, seed: int) -> dict[str, object]:
-    """Train and profile one method with one seed, and judge its features."""
+    """Train and profile one method with one seed, and evaluate its features."""
     started = time.monotonic()
     start_logging(30)
     device.choose(-1, cores=1)
@@ -138,7 +138,7 @@ def run_method(root: Path, dataset: str, name: str, seed: int) -> dict[str, obje
     if name == RANDOM:
         project = Project(root, config_name="baseline.yaml", experiment="random", cores=1)
         profile(project, random_seed=seed)
-        row |= judge(project, dataset, f"random-{seed}")
+        row |= evaluate(project, dataset, f"random-{seed}")
         return row | {"seconds": round(time.monotonic() - started)}
     project = of_method(root, name, seed)
     train(project, seed=seed)
@@ -148,27 +148,27 @@ def run_method(root: Path, dataset: str, name: str, seed: int) -> dict[str, obje
         "training accuracy": last["accuracy"],
         "validation accuracy": last["val_accuracy"],
         "validation macro accuracy": last["val_macro_accuracy"],
-        **judge(of_method(root, name, seed, "index.csv"), dataset, None),
+        **evaluate(of_method(root, name, seed, "index.csv"), dataset, None),
     }
     return row | {"seconds": round(time.monotonic() - started)}
 
 
-def judge(project: Project, dataset: str, baseline: str | None) -> dict[str, object]:
-    """The main goal, by the true treatments."""
-    gathered = average_wells(project, baseline)
+def evaluate(project: Project, dataset: str, baseline: str | None) -> dict[str, object]:
+    """Scores of the main goal, with the true treatments."""
+    aggregated = average_wells(project, baseline)
     if dataset == "plate":
         from figures import COMPOUNDS, NORMALIZATIONS, dose_correlation, normalize, retrieval
 
-        found: dict[str, object] = {}
+        scores_by_name: dict[str, object] = {}
         for name in NORMALIZATIONS:
-            wells = normalize(gathered, name)
-            found[f"mAP ({name})"] = retrieval(wells).value
+            wells = normalize(aggregated, name)
+            scores_by_name[f"mAP ({name})"] = retrieval(wells).value
             for compound in COMPOUNDS:
-                found[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
-        return found
+                scores_by_name[f"dose, {compound} ({name})"] = dose_correlation(wells, compound)
+        return scores_by_name
     protocol = Protocol.of(project)
-    steps = protocol.normalization.steps_for(gathered.wells)
-    screen = protocol.normalize(gathered.wells, gathered.cells, steps)
+    steps = protocol.normalization.steps_for(aggregated.wells)
+    screen = protocol.normalize(aggregated.wells, aggregated.cells, steps)
     scores = score(screen, protocol.evaluations, name=project.experiment)
     return {
         scores.main[key].name: scores.main[key].value
@@ -212,29 +212,29 @@ def main() -> None:
         for name in ("baseline", "masked crops"):
             export_cells(of_method(root, name, 0))
     path = options.root / "results.csv"
-    done = pd.read_csv(path).to_dict("records") if path.exists() else []
-    known = {(row["dataset"], row["method"], row["seed"]) for row in done}
-    todo = [
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    finished = {(row["dataset"], row["method"], row["seed"]) for row in rows}
+    remaining = [
         (dataset, name, seed)
         for seed in options.seeds
         for dataset in roots
         for name in (RANDOM, *METHODS)
-        if (dataset, name, seed) not in known
+        if (dataset, name, seed) not in finished
     ]
     started = time.monotonic()
-    # Each run in a process of its own: what TensorFlow has built is gone with it.
+    # Each run has its own process, which releases the memory of TensorFlow at its end.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=spawn, max_tasks_per_child=1) as pool:
-        runs = [pool.submit(run_method, roots[run[0]], *run) for run in todo]
+        runs = [pool.submit(run_method, roots[run[0]], *run) for run in remaining]
         for run in as_completed(runs):
-            done.append(run.result())
-            pd.DataFrame(done).to_csv(path, index=False)
-            print(done[-1], flush=True)
-    results = pd.DataFrame(done).sort_values(["dataset", "seed"], kind="stable")
+            rows.append(run.result())
+            pd.DataFrame(rows).to_csv(path, index=False)
+            print(rows[-1], flush=True)
+    results = pd.DataFrame(rows).sort_values(["dataset", "seed"], kind="stable")
     summary = summarize(results)
     summary.to_csv(options.root / "summary.csv", index=False)
     print(summary.to_string(index=False))
-    print(f"{len(todo)} runs in {(time.monotonic() - started) / 60:.0f} min")
+    print(f"{len(remaining)} runs in {(time.monotonic() - started) / 60:.0f} min")
 
 
 if __name__ == "__main__":
