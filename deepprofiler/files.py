@@ -66,7 +66,7 @@ def file_digest(path: Path) -> str | None:
 
 
 def values_digest(values: Any) -> str:
-    """SHA-256 of values that JSON can hold, as hexadecimal text; the order of keys does not matter."""
+    """SHA-256 of values that JSON can hold, as hexadecimal text, for any order of keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,11 +3,11 @@
     python experiments/regularization/run.py [--plate DATA] [--root FOLDER] [--seeds 0 1 2]
                                              [--processes 2]
 
-Every method sees the same number of cells, in as many steps. The projects are made in FOLDER
-(default ``regularization``): ``FOLDER/screen`` and, with the folder of BBBC013 as DATA,
-``FOLDER/plate``. ``FOLDER/results.csv`` has a line for each run; a run that is in it is not
-repeated, and one that was interrupted goes on from its last epoch. ``FOLDER/summary.csv`` is the
-table of the README. As many runs go on at a time as there are processes, each on one core.
+All methods see the same number of cells in the same number of steps. The projects are in FOLDER
+(default ``regularization``): ``FOLDER/screen`` and, if DATA is the folder of BBBC013,
+``FOLDER/plate``. ``FOLDER/results.csv`` has one row per run. Runs that are in it are not repeated,
+and an interrupted run continues after its last epoch. ``FOLDER/summary.csv`` is the table of the
+README. Runs are distributed over the processes, each of which uses one core.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PERMUTED = "permuted treatments"
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train: its generator, and what else differs from the baseline."""
+    """A crop generator with its parameters, and other differences from the baseline."""
 
     generator: str = "single"
     params: tuple[tuple[str, float], ...] = ()
@@ -69,13 +69,13 @@ RANDOM = "random weights"
 
 
 def make_screen(root: Path) -> Project:
-    """Simulate the demo's screen, to be seen in crops of 64 pixels."""
+    """Simulate the screen of ``demo``, with crops of 64 pixels."""
     simulate(Project(root, cores=2), screen=replace(ScreenDesign.demo(), crop_size=64))
     return Project(root, config_name="baseline.yaml")
 
 
 def make_plate(root: Path, data: Path) -> Project:
-    """Lay BBBC013 out as a project."""
+    """Make a project of BBBC013."""
     from plate import lay_out
 
     project = Project(root, config_name="baseline.yaml")
@@ -117,7 +117,7 @@ def file_stem(name: str) -> str:
 
 
 def of_method(root: Path, name: str, seed: int, index_name: str | None = None) -> Project:
-    """Find the project as one method, trained with one seed, sees it."""
+    """Project with the config and the experiment of a method and a seed."""
     method = METHODS[name]
     return Project(
         root,
