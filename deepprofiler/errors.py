@@ -27,48 +27,6 @@ class DataError(DeepProfilerError):
     """An index, image, location, weight or feature file cannot be used."""
 
 
-class ImageError(DataError):
-    """One image file cannot be used.
-
-    Parameters
-    ----------
-    path : Path
-    problem : str
-        What is wrong, as a code: ``missing``, ``unreadable``, ``empty``, ``not-an-image``,
-        ``no-header``, ``truncated``, ``damaged``, ``colour``, ``stack``, ``wrong-axes``,
-        ``wrong-pages``, ``wrong-size``, ``wrong-type``, ``not-finite`` or ``output`` (a file that
-        this program wrote).
-    detail : str
-        The same in words, with the values that were found and expected.
-    """
-
-    def __init__(self, path: Path, problem: str, detail: str) -> None:
-        super().__init__(path, problem, detail)
-        self.path = path
-        self.problem = problem
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail}"
-
-
-class MissingImage(ImageError):  # noqa: N818 - its base says that it is an error
-    """An image file does not exist.
-
-    Parameters
-    ----------
-    path : Path
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "missing", "does not exist")
-        # Unpickling calls the class with these.
-        self.args = (path,)
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.detail}"
-
-
 class PluginError(DeepProfilerError):
     """A plugin is unknown, broken or does not fit the others."""
 

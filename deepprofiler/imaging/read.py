@@ -1,7 +1,7 @@
 """Image files: the channels of a site, label images and 8-bit copies, read and written.
 
 TIFF and grey PNG files are read as stored. Whatever is wrong with a file is an
-:class:`~deepprofiler.errors.ImageError` that holds its path.
+:class:`~deepprofiler.imaging.image_errors.ImageError` that holds its path.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from deepprofiler.errors import ImageError, MissingImage, counted
+from deepprofiler.errors import counted
 from deepprofiler.files import replacing
+from deepprofiler.imaging.image_errors import ImageError, MissingImage
 from deepprofiler.imaging.tiff import (
     channel_series,
     decode,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from deepprofiler.errors import ImageError
+from deepprofiler.imaging.image_errors import ImageError
 
 # Letters of tifffile for axes along which a file holds channels: channel, sequence of pages,
 # unknown, and sample.

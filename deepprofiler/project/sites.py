@@ -15,7 +15,7 @@ import pandas as pd
 
 from deepprofiler.columns import CELL
 from deepprofiler.config.schema import Crops
-from deepprofiler.errors import ConfigError, DataError, ImageError, MissingImage
+from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import file_digest, file_name
 from deepprofiler.imaging import illumination
 from deepprofiler.imaging.crop import (
@@ -26,6 +26,7 @@ from deepprofiler.imaging.crop import (
     random_views,
 )
 from deepprofiler.imaging.illumination import Illumination
+from deepprofiler.imaging.image_errors import ImageError
 from deepprofiler.imaging.read import ImageFile, inspect, read_labels, read_site
 from deepprofiler.learning.cell_store import margin
 from deepprofiler.parameters import Decides
@@ -142,7 +143,7 @@ def explain(site: Site, error: DataError) -> str:
     ----------
     site : Site
     error : DataError
-        An :class:`~deepprofiler.errors.ImageError` says which file cannot be used.
+        An :class:`~deepprofiler.imaging.image_errors.ImageError` says which file cannot be used.
 
     Returns
     -------
@@ -150,19 +151,12 @@ def explain(site: Site, error: DataError) -> str:
         Such as ``index.csv line 17: channel DNA names P1/a.tif, which does not exist. …``.
     """
     place = f"{site.index} line {site.line}"
-    if not isinstance(error, ImageError):
-        return f"{place}: {error}"
     paths = [file.path for file in site.files]
-    if error.path not in paths:
+    if not isinstance(error, ImageError) or error.path not in paths:
         return f"{place}: {error}"
     source, _, _ = site.sources[paths.index(error.path)]
-    named = [name for name, path in zip(site.channels, paths, strict=True) if path == error.path]
-    channels = f"channel{'s' * (len(named) > 1)} {', '.join(named)}"
-    if not isinstance(error, MissingImage):
-        return f"{place}: {channels}: {error}"
-    text = f"{place}: {channels} name{'s' * (len(named) == 1)} {source}, which does not exist"
-    relative = not Path(source).is_absolute()
-    return f"{text}. Paths are relative to inputs/images." if relative else text
+    channels = [name for name, path in zip(site.channels, paths, strict=True) if path == error.path]
+    return f"{place}: {error.in_index(channels, source)}"
 
 
 def require_whole_index(project: Project, command: str) -> None:

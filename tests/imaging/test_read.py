@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepprofiler.errors import ImageError, MissingImage
+from deepprofiler.imaging.image_errors import ImageError, MissingImage
 from deepprofiler.imaging.read import (
     ImageFile,
     inspect,
