@@ -187,7 +187,7 @@ def _random_weights(
     try:
         baseline = f"random-{seed}"
         if not _is_of_earlier_release(project, baseline, aggregated):
-            run_earlier(project, "profile", "the baseline of random weights has no features yet", random_seed=seed)
+            run_earlier(project, "profile", "baseline of random weights", random_seed=seed)
         (layer,) = aggregated.layers
         untrained = average_wells(project, baseline).of_layer(layer)
         if untrained.provenance.digest == aggregated.provenance.digest:
