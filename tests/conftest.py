@@ -83,6 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _is_pipeline(item.path) or getattr(item, "originalname", "") in LONG:
             item.add_marker(pytest.mark.pipeline)
+    # The longest test first, so that other processes do all the rest meanwhile.
+    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
     if config.getoption("--fast"):
         slow = [
             item

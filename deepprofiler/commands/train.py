@@ -170,7 +170,7 @@ def describe_epoch(metrics: EpochMetrics, epochs: int) -> str:
         figures = [f"loss {metrics.validation.loss:.4g}"]
         # Such as `top 5 accuracy`, from the names of `history.csv`.
         figures += [
-            f"{name.removeprefix('val_').replace('_', ' ')} {value:.3f}"
+            f"{name.removeprefix('val_').replace('_', ' ').replace('f1', 'F1')} {value:.3f}"
             for name, value in metrics.validation.to_row().items()
             if name != "val_loss"
         ]

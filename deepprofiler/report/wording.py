@@ -122,7 +122,10 @@ def note_text(note: Note) -> str:
 
 
 def measure_text(measure: Measure) -> str:
-    """Give a measure in one line: ``NSC 0.667 of 30 (95 % interval 0.47 to 0.83; cosine)``."""
+    """Give a measure in one line.
+
+    Such as ``NSC 0.667 (30 treatments; 95 % interval 0.47 to 0.83; cosine)``.
+    """
     intervals = []
     if measure.exact is not None:
         intervals.append(f"95 % interval {measure.exact.low:.2f} to {measure.exact.high:.2f}")
@@ -135,7 +138,8 @@ def measure_text(measure: Measure) -> str:
     if measure.chance is not None:
         parts.append(f"chance {measure.chance:.3f}")
     return (
-        f"{measure.name} {measure.value:.3f} of {measure.n} ({'; '.join([*parts, measure.metric])})"
+        f"{measure.name} {measure.value:.3f} ({measure.n} {measure.unit}; "
+        f"{'; '.join([*parts, measure.metric])})"
     )
 
 

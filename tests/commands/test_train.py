@@ -173,7 +173,7 @@ def test_the_log_line_of_an_epoch():
     )
     assert describe_epoch(metrics, 10) == (
         "epoch 7 of 10: loss 1.321, accuracy 0.517; validation loss 2.348, accuracy 0.285, "
-        "top 5 accuracy 0.900, macro accuracy 0.273, macro precision 0.250, macro f1 0.240; "
+        "top 5 accuracy 0.900, macro accuracy 0.273, macro precision 0.250, macro F1 0.240; "
         "8 crops with a flat channel; 131 cells/s, 1% waiting for data"
     )
     # A network that reconstructs its input, without validation cells.

@@ -85,7 +85,7 @@ def test_a_measure_in_one_line():
         metric="cosine",
     )
     assert measure_text(measure) == (
-        "NSC 0.667 of 30 (95 % interval 0.47 to 0.83; chance 0.143; cosine)"
+        "NSC 0.667 (30 treatments; 95 % interval 0.47 to 0.83; chance 0.143; cosine)"
     )
 
 
