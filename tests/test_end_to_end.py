@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,8 +64,11 @@ def assert_main_goal(found: dict[str, float]) -> None:
     assert learned > max(found["random weights"], found["the cell count"]), (learned, found)
 
 
-def test_main_goal_on_a_tiny_screen(tmp_path):
-    assert_main_goal(matched(tmp_path / "tiny", ScreenDesign.tiny(), 0, TINY_SHUFFLE))
+@pytest.mark.parametrize("epochs", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_main_goal_on_a_tiny_screen(tmp_path, epochs):
+    """With the first epochs, which is what `make test` has time for, and with all of them."""
+    screen = replace(ScreenDesign.tiny(), epochs=epochs)
+    assert_main_goal(matched(tmp_path / "tiny", screen, 0, TINY_SHUFFLE))
 
 
 @pytest.mark.slow
