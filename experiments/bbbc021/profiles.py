@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from selection import READINGS, Reading, largest_sum_goes, only, replicated, select, varied
 
-from deepprofiler.commands.analyze.wording import describe_chain
+from deepprofiler.commands.analyze.descriptions import describe_chain
 from deepprofiler.evaluation import nsc, nscb
 from deepprofiler.evaluation.accuracy import Accuracy
 from deepprofiler.evaluation.differences import difference
