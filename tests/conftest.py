@@ -38,14 +38,19 @@ PIPELINE = (
 )
 # Tests of the other folders that take seconds, of processor time of their own.
 LONG = {
+    "test_a_page_of_what_is_necessary",
     "test_every_part_of_the_inputs_is_on_the_page",
     "test_hand_drawn_outlines",
+    "test_held_out_likelihood_is_scikit_learns_search",
     "test_hostile_names_are_text",
     "test_large_index_is_read_in_seconds",
     "test_permuted_labels_are_at_chance",
+    "test_plate_of_eight_bits",
     "test_ranks_are_those_of_cellprofiler",
+    "test_same_seed_same_bytes_for_any_number_of_workers",
     "test_shuffled_mechanisms_score_at_chance",
     "test_size_of_a_large_screen",
+    "test_the_table_of_all_methods",
     "test_three_sites_a_second_on_one_core",
 }
 NETWORK_LIBRARIES = ("tensorflow", "keras")
