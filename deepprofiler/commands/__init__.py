@@ -6,6 +6,8 @@ In Python a command is a function of a project, and mirrors the command of its n
     from deepprofiler.commands.prepare import prepare
 
     prepare(Project("project/"))
+
+What a command can be told is an argument of that function; ``cli.py`` declares the option for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Write the features of every cell, one file per well."""
+"""Write the features of every cell, one file per well.
+
+An option is an argument of :func:`profile`, and is declared in ``cli.py``.
+"""
 
 from __future__ import annotations
 
