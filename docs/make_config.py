@@ -22,7 +22,7 @@ HEAD = """\
 
 The config is a file in `inputs/config`, in YAML (`.yaml`, `.yml`) or JSON (`.json`). `setup` writes
 a first one. Every key has a default, so a short file is enough. An unknown key is an error that
-names the nearest valid key.
+names the nearest valid key, and so is a key that is given twice in one section.
 
 A dot stands for one level of indentation. `crops.size` is
 

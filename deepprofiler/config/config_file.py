@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from deepprofiler.config import original
+from deepprofiler.config import original, repeated_keys
 from deepprofiler.config.schema import Config
 from deepprofiler.errors import ConfigError, counted, nearest
 
@@ -65,8 +65,8 @@ def load(path: Path) -> tuple[Config, list[str]]:
     Raises
     ------
     ConfigError
-        The file is missing, is not YAML or JSON, or holds keys or values that do not exist; all
-        of them are named.
+        The file is missing, is not YAML or JSON, gives a key twice, or holds keys or values that
+        do not exist; all of them are named.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -77,9 +77,20 @@ def load(path: Path) -> tuple[Config, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as text: {error}") from None
     try:
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if path.suffix == ".json":
+            values = json.loads(text)
+            repeated = list(repeated_keys.in_json(text))
+        else:
+            values = yaml.safe_load(text)
+            repeated = list(repeated_keys.in_yaml(text))
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
+    if repeated:
+        listing = "\n".join(
+            f"  {key.path} stands in line {key.first} and again in line {key.again}"
+            for key in repeated
+        )
+        raise ConfigError(f"{path.name} gives a key twice; remove one of the two:\n{listing}")
     return parse({} if values is None else values, source=path.name)
 
 
