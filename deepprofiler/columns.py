@@ -17,10 +17,21 @@ CELL = "Metadata_Cell"
 FLAG = "Metadata_Few_Cells"
 MEMBERS = "Metadata_Well_Count"
 
+_NUMBERED = re.compile(r"(?:([A-Za-z]+)[-_ ]?)?0*([0-9]+)")
+
 
 def spoken(column: str) -> str:
     """Return the name of a metadata column as a word: ``Metadata_Plate`` is plate."""
     return column.removeprefix(PREFIX).replace("_", " ").lower()
+
+
+def place_name(name: str) -> str:
+    """Write the name of a well or site in one spelling: ``A01``, ``a1`` and ``A-001`` are ``A1``.
+
+    Names that are not letters and a number, or a number alone, stay as they are.
+    """
+    match = _NUMBERED.fullmatch(name)
+    return f"{(match[1] or '').upper()}{match[2]}" if match else name
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:

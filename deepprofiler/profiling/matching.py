@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from deepprofiler.columns import WELL, place_name
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.normalizer import LeftOut
 from deepprofiler.profiling.profiles import Profiles
@@ -28,11 +29,14 @@ class Joined:
         Rows of theirs that ours does not have, in words.
     missing : list of str
         Rows of ours that theirs does not have, in words.
+    respelled : list of (str, str)
+        Wells of ours that theirs writes in another way, and how: ``A01`` and ``A1``.
     """
 
     profiles: Profiles
     unknown: list[str]
     missing: list[str]
+    respelled: list[tuple[str, str]]
 
 
 def defined_means(profiles: Profiles, by: Sequence[str]) -> Profiles:
@@ -72,32 +76,42 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
         One row for each combination of the columns ``on``.
     theirs : Profiles
         Rows that share those columns are averaged with :func:`defined_means`; a row whose
-        features are all undefined is ignored. Whole numbers are compared as text.
+        features are all undefined is ignored. Whole numbers are compared as text, and wells by
+        their place on the plate: ``A1`` is ``A01``.
     on : sequence of str
 
     Raises
     ------
     DataError
-        Theirs lacks one of the columns, or no row is in both.
+        Theirs lacks one of the columns, one of the tables writes a well in two ways, or no row is
+        in both.
     """
     theirs = defined_means(_as_text(theirs, on), on)
     theirs = theirs.subset(np.isfinite(theirs.features).any(axis=1))
-    rows = {key: row for row, key in enumerate(_keys(theirs, on))}
-    wanted = _keys(ours, on)
-    matched = np.array([key in rows for key in wanted], bool)
+    their_keys, our_keys = _keys(theirs, on), _keys(ours, on)
+    rows = {place: row for row, place in enumerate(_places(their_keys, on))}
+    wanted = _places(our_keys, on)
     own = set(wanted)
-    unknown = [_row_text(key) for key in rows if key not in own]
+    unknown = [_row_text(their_keys[row]) for place, row in rows.items() if place not in own]
+    matched = np.array([place in rows for place in wanted], bool)
     if not matched.any():
         raise DataError(
             f"none of its {len(rows)} rows is one of ours: it has {unknown[0] if unknown else ''}, "
-            f"we have {_row_text(wanted[0]) if wanted else 'none'}; both must be written the same "
-            "way"
+            f"we have {_row_text(our_keys[0]) if our_keys else 'none'}; both must be written the "
+            "same way"
         )
-    features = theirs.features[[rows[key] for key in wanted if key in rows]]
+    chosen = [rows[place] for place in wanted if place in rows]
+    joined = ours.subset(matched).with_features(theirs.features[chosen], theirs.names)
+    wells = (
+        list(zip(joined.values(WELL), theirs.values(WELL)[chosen], strict=True))
+        if WELL in on
+        else []
+    )
     return Joined(
-        ours.subset(matched).with_features(features, theirs.names),
+        joined,
         unknown,
-        [_row_text(key) for key in wanted if key not in rows],
+        [_row_text(our_keys[row]) for row in np.flatnonzero(~matched)],
+        [(str(own), str(other)) for own, other in wells if str(own) != str(other)],
     )
 
 
@@ -146,6 +160,31 @@ def _as_text(profiles: Profiles, columns: Sequence[str]) -> Profiles:
 def _keys(profiles: Profiles, columns: Sequence[str]) -> list[tuple[str, ...]]:
     parts = [[str(value) for value in profiles.values(column)] for column in columns]
     return list(zip(*parts, strict=True))
+
+
+def _places(keys: Sequence[tuple[str, ...]], columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Write the well of each key in one spelling.
+
+    Raises
+    ------
+    DataError
+        Two keys are one well in two spellings.
+    """
+    places = [
+        tuple(
+            place_name(part) if column == WELL else part
+            for column, part in zip(columns, key, strict=True)
+        )
+        for key in keys
+    ]
+    first: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for place, key in zip(places, keys, strict=True):
+        if (other := first.setdefault(place, key)) != key:
+            raise DataError(
+                f"the rows {_row_text(other)} and {_row_text(key)} are one well, written in two "
+                "ways; write it in one way"
+            )
+    return places
 
 
 def _row_text(key: tuple[str, ...]) -> str:

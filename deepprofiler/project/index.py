@@ -28,6 +28,7 @@ from deepprofiler.columns import (
     TREATMENT,
     WELL,
     natural_ranks,
+    place_name,
 )
 from deepprofiler.config.roles import derive_roles, find_roles
 from deepprofiler.delimited import named_columns, read_table, report
@@ -280,8 +281,9 @@ def read_index(
     Raises
     ------
     DataError
-        The table cannot be read, lacks a column, has blank or repeated identifiers or blank
-        paths; problems of rows are collected and shown with their lines.
+        The table cannot be read, lacks a column, has blank or repeated identifiers, wells or sites
+        that are written in two ways, or blank paths; problems of rows are collected and shown with
+        their lines.
     ConfigError
         A channel or role is named that the table does not have.
     """
@@ -475,7 +477,43 @@ def _row_problems(
             "each site must have one line"
         )
         problems.append((lines[row], message))
+    problems += _spelling_problems(table, lines, identifiers)
     return [f"{source} line {line}: {message}" for line, message in sorted(problems)]
+
+
+def _spelling_problems(
+    table: pd.DataFrame, lines: Sequence[int], identifiers: tuple[str, str, str]
+) -> list[tuple[int, str]]:
+    """Find wells, and sites of a well, that are written in two ways: ``A1`` and ``A01``.
+
+    Returns
+    -------
+    list of (int, str)
+        Line and message for the first row of each further spelling.
+    """
+    rows = list(zip(*(table[column] for column in identifiers), lines, strict=True))
+    names = {name for _, well, site, _ in rows for name in (well, site)}
+    places = {name: place_name(name) for name in names}
+    first_well: dict[str, tuple[str, int]] = {}
+    first_site: dict[tuple[str, str, str], tuple[str, int]] = {}
+    further: dict[tuple[str, ...], tuple[int, str]] = {}
+    for plate, well, site, line in sorted(rows, key=lambda row: row[-1]):
+        other, start = first_well.setdefault(places[well], (well, line))
+        if other != well:
+            message = (
+                f"well `{well}` is written `{other}` in line {start}, and both are one place on a "
+                "plate; write it the same way in all lines"
+            )
+            further.setdefault((well,), (line, message))
+        key = (plate, places[well], places[site])
+        other, start = first_site.setdefault(key, (site, line))
+        if other != site:
+            message = (
+                f"site `{site}` of well {well} on plate {plate} is written `{other}` in line "
+                f"{start}; write it the same way in all lines, or rename one of two sites"
+            )
+            further.setdefault((*key, site), (line, message))
+    return list(further.values())
 
 
 def _page_sources(

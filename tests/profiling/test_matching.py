@@ -43,8 +43,27 @@ def test_rows_are_matched_in_our_order_and_the_others_named() -> None:
     assert joined.profiles.values("Metadata_Cell_Count").tolist() == [5, 6]
     assert joined.unknown == ["24277 C01"]
     assert joined.missing == ["P2 A01"]
-    with pytest.raises(DataError, match="it has 24277 A1, we have 24277 B01"):
-        join(ours, table([24277], ["A1"], np.ones((1, 1))), ON)
+    with pytest.raises(DataError, match="it has 24277 C1, we have 24277 B01"):
+        join(ours, table([24277], ["C1"], np.ones((1, 1))), ON)
+
+
+def test_wells_are_joined_by_their_place_on_the_plate() -> None:
+    places = [(row, column) for row in "ABCDEFGH" for column in range(1, 13)]
+    padded = [f"{row}{column:02d}" for row, column in places]
+    plain = [f"{row}{column}" for row, column in places]
+    features = np.arange(96.0)[:, None]
+    ours = table(["P"] * 96, padded, np.zeros((96, 1)))
+    backwards = np.arange(96)[::-1]
+    theirs = table(["P"] * 96, plain, features).subset(backwards)
+    joined = join(ours, theirs, ON)
+    assert joined.profiles.values("Metadata_Well").tolist() == padded
+    np.testing.assert_array_equal(joined.profiles.features, features)
+    assert (joined.unknown, joined.missing) == ([], [])
+    assert joined.respelled[0] == ("A01", "A1")
+    assert len(joined.respelled) == 72
+    mixed = table(["P", "P"], ["A1", "A01"], np.ones((2, 1)))
+    with pytest.raises(DataError, match="P A01 and P A1 are one well"):
+        join(ours, mixed, ON)
 
 
 def test_undefined_features_are_listed() -> None:

@@ -121,6 +121,22 @@ def test_repeated_site_names_both_lines(tmp_path, base):
     assert "line 6" in message
 
 
+def test_names_of_one_place_name_both_lines(tmp_path, base):
+    for row in base.rows[4:8]:
+        row["Metadata_Well"] = row["Metadata_Well"].replace("0", "")
+    base.rows[1]["Metadata_Site"] = "01"
+    message = refuse(tmp_path, [*base.rows, base.rows[2] | {"Metadata_Well": "b1"}])
+    places = [row["Metadata_Well"] for row in base.rows[4:8]]
+    assert places == ["A2", "A2", "B2", "B2"]
+    assert [line.split(", and ")[0] for line in message.splitlines()] == [
+        "index.csv line 3: site `01` of well A01 on plate P1 is written `1` in line 2; "
+        "write it the same way in all lines, or rename one of two sites",
+        "index.csv line 18: well `A02` is written `A2` in line 6",
+        "index.csv line 20: well `B02` is written `B2` in line 8",
+        "index.csv line 26: well `b1` is written `B01` in line 4",
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -18,7 +18,7 @@ import pandas as pd
 from deepprofiler.columns import CELL, COUNT, PLATE, SITE, WELL
 from deepprofiler.commands import run_earlier
 from deepprofiler.commands.analyze.descriptions import left_out_table
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, counted
 from deepprofiler.files import replacing
 from deepprofiler.imaging.object_features import CP_MEASURE, measure_objects, require_cp_measure
 from deepprofiler.imaging.read import inspect, read_labels
@@ -26,7 +26,7 @@ from deepprofiler.imaging.segment import centers
 from deepprofiler.parallel import ordered_map
 from deepprofiler.parameters import Decides, deciding
 from deepprofiler.profiling.averages import with_enough_cells
-from deepprofiler.profiling.matching import defined_means, join, without_undefined
+from deepprofiler.profiling.matching import Joined, defined_means, join, without_undefined
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
@@ -89,12 +89,13 @@ def require_classical(source: str, path: Path, wells: pd.DataFrame) -> list[str]
         )
     ours = Profiles(wells, np.zeros((len(wells), 1)), ["none"])
     try:
-        features = join(ours, Profiles.read(path), [PLATE, WELL]).profiles
+        joined = join(ours, Profiles.read(path), [PLATE, WELL])
     except DataError as error:
         raise DataError(f"classical features of {path.name}: {error}") from None
+    features = joined.profiles
     return [
         f"classical features: {len(features.names)} in {source}, of {len(features)} of "
-        f"{len(wells)} wells"
+        f"{len(wells)} wells{_respelled(joined)}"
     ]
 
 
@@ -139,6 +140,8 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
     table = left_out_table(left_out)
     with replacing(left_out_path) as temporary:
         table.to_csv(temporary, index=False)
+    if joined.respelled:
+        outcome.notes.append(f"classical features ({source}){_respelled(joined)}")
     for what, names in (
         ("wells that are not in the index or have no cells", joined.unknown),
         ("wells of the index that it does not have", joined.missing),
@@ -151,6 +154,15 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
                 f"{', '.join(names[:_NAMED])}{more}"
             )
     return features
+
+
+def _respelled(joined: Joined) -> str:
+    """Say how many wells the other table writes in another way; nothing where there are none."""
+    if not joined.respelled:
+        return ""
+    own, other = joined.respelled[0]
+    wells = counted(len(joined.respelled), "well is", "wells are")
+    return f"; {wells} spelled otherwise there, such as {other} for {own}, and joined by place"
 
 
 # -- measuring ---------------------------------------------------------------------------------

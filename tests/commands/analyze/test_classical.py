@@ -57,7 +57,7 @@ def test_a_table_of_cellprofiler_is_one_more_baseline(tmp_path: Path) -> None:
                 "ImageNumber": len(rows) + 1,
                 "Image_FileName_DNA": row["DNA"],
                 "Image_Metadata_Plate": row["Metadata_Plate"],
-                "Image_Metadata_Well": row["Metadata_Well"],
+                "Image_Metadata_Well": row["Metadata_Well"].replace("0", ""),
                 "Nuclei_AreaShape_Area": 100 + 10 * np.cos(angle) + rng.normal(0, 0.1),
                 "Nuclei_Texture_Contrast": np.sin(angle) + rng.normal(0, 0.01),
                 "Nuclei_Broken": "nan" if row["Metadata_Well"] == "A02" else 1.0,
@@ -69,6 +69,7 @@ def test_a_table_of_cellprofiler_is_one_more_baseline(tmp_path: Path) -> None:
     pd.DataFrame(rows).to_csv(path, index=False)
     project = Project(tmp_path, cores=1)
     text = "\n".join(analyze(project).lines())
+    assert "; 11 wells are spelled otherwise there, such as A2 for A02, and joined by place" in text
     assert "left out 1 wells that are not in the index or have no cells: P1 H12" in text
     assert "left out 1 wells of the index that it does not have: P1 A01" in text
     assert "left out 1 features that are undefined in some well: Nuclei_Broken" in text
