@@ -40,7 +40,10 @@ _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
 @click.option("--exp", default="results", show_default=True, help="Name of the experiment.")
 @click.option("--gpu", metavar="ID", help="GPU to use, such as 0; -1 for the CPU.")
 @click.option(
-    "--cores", type=click.IntRange(0), default=0, help="Number of processor cores; 0 uses all."
+    "--cores",
+    type=click.IntRange(0),
+    default=0,
+    help="Number of processor cores; 0 uses all that this process may use.",
 )
 @click.option(
     "--single-cells",

@@ -1,7 +1,8 @@
-"""Map a function over sites, wells or plates, in order, a bounded distance ahead."""
+"""Processor cores that this process may use, and maps over sites, wells or plates in order."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -10,12 +11,74 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from deepprofiler.errors import DataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def usable_cores(
+    groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Count the processor cores that this process may use, at least 1.
+
+    A batch system or container gives a process fewer cores than the machine has: by its affinity,
+    or by a quota of processor time of its control group. More workers than that only wait for each
+    other, and take memory.
+
+    Parameters
+    ----------
+    groups : Path
+        Where Linux says which control groups this process is in.
+    mount : Path
+        Folder of the control groups.
+
+    Returns
+    -------
+    int
+        The smaller of both; a quota of a part of a core counts as a core.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # Only Linux has it.
+        cores = os.cpu_count() or 1
+    quotas = [math.ceil(quota) for quota in _quotas(groups, mount)]
+    return max(1, min([cores, *quotas]))
+
+
+def _quotas(groups: Path, mount: Path) -> Iterator[float]:
+    """Yield the quotas of the control groups of this process and of all around them, in cores."""
+    try:
+        lines = groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 has one folder for all controllers, and no names here.
+        folder = mount / controllers
+        for part in (Path(name), *Path(name).parents):
+            # In a container the names may be those of the machine outside: only the last is there.
+            quota = _quota(folder / str(part).lstrip("/"))
+            if quota is not None:
+                yield quota
+
+
+def _quota(group: Path) -> float | None:
+    """Read the quota of one control group; None where it has none."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            text = " ".join((group / name).read_text(encoding="ascii") for name in names)
+            quota, period = (float(number) for number in text.split())
+        except (OSError, ValueError):  # No such file, or `max`.
+            continue
+        if quota > 0 and period > 0:
+            return quota / period
+    return None
 
 
 def ordered_map(

@@ -1,4 +1,4 @@
-"""Order, bounded reading ahead, and what happens when something dies."""
+"""Usable cores, order, bounded reading ahead, and what happens when something dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from deepprofiler.errors import DataError
-from deepprofiler.parallel import ordered_map
+from deepprofiler.parallel import ordered_map, usable_cores
+from deepprofiler.project import Project, paths
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,7 +107,8 @@ def test_stopping_early_leaves_no_thread():
 PARENT = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from deepprofiler.parallel import ordered_map
+from deepprofiler.parallel import ordered_map, usable_cores
+from deepprofiler.project import Project, paths
 from test_parallel import tell_and_wait
 if __name__ == "__main__":
     list(ordered_map(tell_and_wait, [sys.argv[2]] * 2, workers=2))
@@ -162,3 +164,60 @@ def test_workers_end_with_a_killed_parent(parent):
     for number in workers:
         os.kill(number, signal.SIGKILL)
     pytest.fail("the workers outlived their parent")
+
+
+QUOTAS = {
+    "no control groups": (None, {}, None),
+    "version 2 without quota": ("0::/job\n", {"job/cpu.max": "max 100000\n"}, None),
+    "version 2": ("0::/job\n", {"job/cpu.max": "200000 100000\n"}, 2),
+    "a part of a core": ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+    "two and a half": ("0::/\n", {"cpu.max": "250000 100000\n"}, 3),
+    "of a group around it": (
+        "0::/slurm/job_7/step_0\n",
+        {"slurm/job_7/cpu.max": "300000 100000\n", "slurm/job_7/step_0/cpu.max": "max 100000\n"},
+        3,
+    ),
+    "version 1": (
+        "5:memory:/docker/1\n4:cpu,cpuacct:/docker/1\n",
+        {
+            "cpu,cpuacct/docker/1/cpu.cfs_quota_us": "400000\n",
+            "cpu,cpuacct/docker/1/cpu.cfs_period_us": "100000\n",
+        },
+        4,
+    ),
+    "version 1 without quota": (
+        "4:cpu:/\n",
+        {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        None,
+    ),
+    "version 1 in a container": (
+        "4:cpu:/kubepods/pod1/2\n",
+        {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "50000\n"},
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", QUOTAS)
+def test_usable_cores(tmp_path, monkeypatch, case):
+    groups, files, quota = QUOTAS[case]
+    if groups is not None:
+        (tmp_path / "cgroup").write_text(groups)
+    for name, text in files.items():
+        path = tmp_path / "fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for allowed in (1, 8):
+        cores = set(range(allowed))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores, raising=False)
+        expected = min(allowed, quota or allowed)
+        assert usable_cores(tmp_path / "cgroup", tmp_path / "fs") == expected
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores(tmp_path / "cgroup", tmp_path / "fs") == (quota or 64)
+
+
+def test_a_project_uses_no_more(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "usable_cores", lambda: 3)
+    assert Project(tmp_path).workers == 3
+    assert Project(tmp_path, cores=7).workers == 7

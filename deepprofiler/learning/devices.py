@@ -19,6 +19,7 @@ import numpy as np
 
 from deepprofiler.errors import ConfigError, counted
 from deepprofiler.learning.learning_settings import Precision
+from deepprofiler.parallel import usable_cores
 
 if TYPE_CHECKING:
     from deepprofiler.learning.network import Network
@@ -54,7 +55,7 @@ def describe() -> str:
     devices = tf.config.get_visible_devices("GPU")
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     if not devices:
-        cores = tf.config.threading.get_intra_op_parallelism_threads() or _cores()
+        cores = tf.config.threading.get_intra_op_parallelism_threads() or usable_cores()
         return f"CPU, {counted(cores, 'core', 'cores')}; {versions}"
     names = [
         tf.config.experimental.get_device_details(device).get("device_name", device.name)
@@ -71,7 +72,7 @@ def choose(gpu: str | int | None, cores: int = 0) -> str:
     gpu : str or int, optional
         Number of the only GPU to use; -1: none; None: all.
     cores : int
-        Largest number of processor cores; 0: all.
+        Largest number of processor cores; 0: all that this process may use.
 
     Returns
     -------
@@ -91,6 +92,8 @@ def choose(gpu: str | int | None, cores: int = 0) -> str:
             gpus = f"GPUs 0 to {len(devices) - 1}" if devices else "no GPU that TensorFlow can use"
             raise ConfigError(f"--gpu {gpu}: this machine has {gpus}; leave --gpu out")
         devices = [devices[int(gpu)]]
+    # TensorFlow by itself knows of no quota.
+    cores = cores or usable_cores()
     # TensorFlow refuses any change once it runs: within one process the first choice holds.
     with suppress(RuntimeError):
         tf.config.set_visible_devices(devices, "GPU")
@@ -298,11 +301,3 @@ def _require_cluster(text: str) -> None:
             'it is like {"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
             '"task": {"type": "worker", "index": 0}}'
         ) from None
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

@@ -7,7 +7,6 @@ they pass through :func:`file_name` before they become part of a path.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.files import file_name
+from deepprofiler.parallel import usable_cores
 
 if TYPE_CHECKING:
     from deepprofiler.config.schema import Config
@@ -45,7 +45,7 @@ class Project:
     index_name : str
         A file in ``inputs/metadata``.
     cores : int
-        Processes or threads to use; 0 means all processors.
+        Processes or threads to use; 0 means all cores that this process may use.
     strict : bool
         Stop at the first site or well that cannot be used, instead of finishing the rest.
     """
@@ -318,7 +318,7 @@ class Project:
     @property
     def workers(self) -> int:
         """Processes or threads to use, at least 1."""
-        return self.cores if self.cores > 0 else (os.cpu_count() or 1)
+        return self.cores if self.cores > 0 else usable_cores()
 
     def has_locations(self) -> bool:
         """Whether any site has a location file."""
