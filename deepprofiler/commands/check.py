@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from deepprofiler.errors import DataError, DeepProfilerError, counted
-from deepprofiler.imaging.read import ImageFile, inspect, read_site
+from deepprofiler.files import file_digest
+from deepprofiler.imaging.read import ImageFile, inspect, read_labels, read_site
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
 from deepprofiler.project import Project
@@ -72,6 +74,7 @@ def check(project: Project) -> Outcome:
     planes = list(track(results, len(index.sites), "check: sites"))
     _check_images(project, planes, findings)
     _check_locations(project, planes, findings)
+    _check_label_images(project, findings)
     _check_labels(project, findings)
     _check_analysis(project, findings)
     lines = [
@@ -118,6 +121,7 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
         f"{counted(plates, 'plate', 'plates')}, "
         f"channels {', '.join(index.channels)}"
     )
+    findings.warnings += [f"{index.path.name} {line}" for line in index.repeats]
     for row in planes:
         # Once for each file: the channels of a stack share their problem.
         findings.problems += dict.fromkeys(plane.problem for plane in row if plane.problem)
@@ -206,6 +210,7 @@ def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Fi
         findings.facts.append("no locations yet; `locate` and `train` write them")
         return
     cells = empty = 0
+    first_with: dict[bytes, Site] = {}
     for site, row in zip(project.index.sites, planes, strict=True):
         shape = next((plane.shape for plane in row if not plane.problem), None)
         if shape is None:
@@ -218,12 +223,42 @@ def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Fi
         cells += len(table)
         empty += len(table) + len(dropped) == 0
         findings.problems += [reason for _, reason in dropped]
+        if crops.mode == "cells" and len(table) > 1:
+            other = first_with.setdefault(table[["x", "y"]].to_numpy(float).tobytes(), site)
+            if other is not site:
+                findings.warnings.append(_same_cells(project, other, site, len(table)))
     if crops.mode == "cells":
         findings.facts.append(
             f"{cells} cells located, {counted(empty, 'site', 'sites')} without any"
         )
     else:
         findings.facts.append(f"{cells} views of {crops.size} × {crops.size} pixels, {crops.mode}")
+
+
+def _check_label_images(project: Project, findings: _Findings) -> None:
+    """Warn of sites that have the same label image, with objects in it."""
+    first_with: dict[str, Site] = {}
+    for site in project.index.sites:
+        path = project.labels_path(site)
+        digest = file_digest(path)
+        if digest is None or (other := first_with.setdefault(digest, site)) is site:
+            continue
+        with suppress(DataError):
+            if read_labels(path).any():
+                findings.warnings.append(
+                    f"{site.index} lines {other.line} ({other.name}) and {site.line} "
+                    f"({site.name}): their label images, {project.labels_path(other)} and {path}, "
+                    "are the same; remove the wrong one"
+                )
+
+
+def _same_cells(project: Project, first: Site, second: Site, cells: int) -> str:
+    """Say that two sites have the same locations."""
+    return (
+        f"{first.index} lines {first.line} ({first.name}) and {second.line} ({second.name}): all "
+        f"{cells} cells have the same locations, in {project.locations_path(first)} and "
+        f"{project.locations_path(second)}; remove the wrong file, and `locate` writes it again"
+    )
 
 
 def _check_labels(project: Project, findings: _Findings) -> None:

@@ -7,7 +7,7 @@ to door: ``000042``, ``1E5`` and ``NA`` stay what they are, and a blank is ``""`
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -32,7 +32,7 @@ from deepprofiler.columns import (
 )
 from deepprofiler.config.roles import derive_roles, find_roles
 from deepprofiler.delimited import named_columns, read_table, report
-from deepprofiler.errors import ConfigError, DataError, listing, nearest
+from deepprofiler.errors import ConfigError, DataError, counted, listing, nearest
 from deepprofiler.files import replacing
 from deepprofiler.imaging.read import ImageFile
 
@@ -70,6 +70,11 @@ class Site:
     index: str = "index.csv"
     channels: tuple[str, ...] = ()
     shares_names: bool = False
+
+    @property
+    def name(self) -> str:
+        """The site in words."""
+        return f"plate {self.plate} well {self.well} site {self.site}"
 
     @property
     def files(self) -> tuple[ImageFile, ...]:
@@ -110,6 +115,8 @@ class Index:
         What the reader ignored or noticed, one line each.
     control : str
         Value of the control column that means negative control.
+    repeats : tuple of str
+        For each set of sites that name the same image files: their lines and those files.
     """
 
     path: Path
@@ -119,6 +126,7 @@ class Index:
     sites: list[Site]
     notes: list[str]
     control: str = "negative"
+    repeats: tuple[str, ...] = ()
 
     def has(self, role: str) -> bool:
         """Tell whether a column plays ``role``."""
@@ -320,10 +328,10 @@ def read_index(
             *names, lines, sources, _names_shared(sources), strict=True
         )
     ]
-    index = Index(path, table, channels, roles, sites, notes, control)
-    repeated = int(table[list(channels)].duplicated(keep=False).sum())
-    if repeated:
-        notes.append(f"{repeated} sites name the same images as another site")
+    index = Index(path, table, channels, roles, sites, notes, control, _repeated_files(sites))
+    if index.repeats:
+        more = f" (`check` lists {len(index.repeats)} such cases)" if index.repeats[1:] else ""
+        notes.append(f"{index.repeats[0]}{more}")
     if index.has("control") and not index.negative.any():
         values = listing(dict.fromkeys(index.values("control")))
         notes.append(
@@ -545,7 +553,33 @@ def _names_shared(sources: Sequence[tuple[tuple[str, int, int], ...]]) -> list[b
     return [any(counts[stem] > 1 for stem in site) for site in stems]
 
 
+def _repeated_files(sites: Sequence[Site]) -> tuple[str, ...]:
+    """Say which sites name the same image files: one line for each set of sites."""
+    named: dict[tuple[str, int, int], list[Site]] = defaultdict(list)
+    for site in sites:
+        for name, page, pages in site.sources:
+            named[_plain(name), page, pages].append(site)
+    files: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for (name, _, _), sharing in named.items():
+        if len(sharing) > 1:
+            files[tuple(sorted(site.line for site in sharing))].append(name)
+    by_line = {site.line: site for site in sites} if files else {}
+    messages = []
+    for lines, names in sorted(files.items()):
+        first, second, *others = (by_line[line] for line in lines)
+        more = f", and {counted(len(others), 'more line', 'more lines')}," if others else ""
+        messages.append(
+            f"lines {first.line} ({first.name}) and {second.line} ({second.name}){more} name the "
+            f"same image {listing(dict.fromkeys(names), shown=3)}; give each site its own"
+        )
+    return tuple(messages)
+
+
 def _stem(name: str) -> str:
-    stem = name.rpartition(".")[0]
-    # Most paths are plain, and half a million would take seconds.
-    return str(Path(stem)) if "./" in stem or "//" in stem else stem
+    return _plain(name.rpartition(".")[0])
+
+
+def _plain(name: str) -> str:
+    """Write a path in its shortest form."""
+    # Most paths are in it, and half a million would take seconds.
+    return str(Path(name)) if "./" in name or "//" in name else name

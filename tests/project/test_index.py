@@ -265,7 +265,23 @@ def test_stacks_absolute_paths_and_unused_pages(tmp_path, base):
     index = read(tmp_path, base.rows, channels=["AGP", "DNA"])
     path = Path("/far/A01.tif")
     assert index.sites[0].files == (ImageFile(path, 2, 3), ImageFile(path, 0, 3))
-    assert index.notes == ["24 sites name the same images as another site"]
+    assert len(index.repeats) == 6
+    assert index.repeats[0] == (
+        "lines 2 (plate P1 well A01 site 1) and 3 (plate P1 well A01 site 2), and 2 more lines, "
+        "name the same image `/far/A01.tif`; give each site its own"
+    )
+    assert index.notes == [f"{index.repeats[0]} (`check` lists 6 such cases)"]
+
+
+def test_one_file_for_two_sites_names_both_lines(tmp_path, base):
+    base.rows[7]["ER"] = "P1/./A01_s1_ER.tif"
+    base.rows[7]["AGP"] = "P1/A01_s1_DNA.tif"
+    index = read(tmp_path, base.rows)
+    assert index.repeats == (
+        "lines 2 (plate P1 well A01 site 1) and 9 (plate P1 well B02 site 2) name the same image "
+        "`P1/A01_s1_DNA.tif`, `P1/A01_s1_ER.tif`; give each site its own",
+    )
+    assert index.notes == list(index.repeats)
 
 
 def test_roles_that_do_not_exist(tmp_path, base):
