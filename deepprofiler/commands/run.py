@@ -27,6 +27,8 @@ def run(project: Project) -> Outcome:
     Outcome
         The outcomes of all stages, one after the other.
     """
+    # Else a well with two labels would be refused only after training.
+    project.index.well_table()
     require_analysis(project, report=project.config.analyze.report)
     stages = [prepare, *([locate] if locating_is_needed(project) else [])]
     if project.config.profile.checkpoint in TRAINED:

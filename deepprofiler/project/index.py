@@ -189,30 +189,74 @@ class Index:
         Raises
         ------
         DataError
-            A column that plays a role has two values in one well. (``split`` may: sites of one
-            well may be divided.)
+            A column that plays a role has two values in one well; see :meth:`well_conflicts`.
         """
+        report(self.well_conflicts())
         starts, wells = self._starts()
         first = starts[wells]
         kept = [PLATE, WELL]
         for column in self.table.columns:
-            if not column.startswith(PREFIX) or column in (PLATE, WELL, SITE):
-                continue
-            values = self.table[column].to_numpy()
-            other = np.flatnonzero(values != values[first])
-            if not len(other):
-                kept.append(column)
-                continue
-            roles = [r for r, name in self.roles.items() if name == column and r != "split"]
-            if roles:
-                row, start = self.sites[other[0]], self.sites[first[other[0]]]
-                raise DataError(
-                    f"{self.path.name} line {row.line}: well {row.well} of plate {row.plate} has "
-                    f"{column} `{values[other[0]]}`, but line {start.line} has "
-                    f"`{values[first[other[0]]]}`; the {' and '.join(roles)} of a well must be "
-                    "the same at all of its sites"
-                )
+            if column.startswith(PREFIX) and column not in (PLATE, WELL, SITE):
+                values = self.table[column].to_numpy()
+                if np.array_equal(values, values[first]):
+                    kept.append(column)
         return self.table.iloc[starts][kept].reset_index(drop=True)
+
+    def well_conflicts(self) -> list[str]:
+        """Say which wells have two values of a column that plays a role, such as two labels.
+
+        ``split`` may have two: sites of one well may be divided.
+
+        Returns
+        -------
+        list of str
+            A line for each well and column, with both lines of the index.
+        """
+        starts, wells = self._starts()
+        roles: dict[str, list[str]] = defaultdict(list)
+        for role, column in self.roles.items():
+            if role != "split" and column not in (PLATE, WELL, SITE):
+                roles[column].append(role)
+        return [
+            f"{conflict}; the {' and '.join(played)} of a well must be the same at all of its sites"
+            for column, played in roles.items()
+            for conflict in self._conflicts(column, starts[wells], "well {0.well} of plate")
+        ]
+
+    def batch_conflicts(self) -> list[str]:
+        """Say which plates have two batches, a line each, with both lines of the index."""
+        if not self.has("batch"):
+            return []
+        _, starts, plates = np.unique(
+            self.table[PLATE].to_numpy(str), return_index=True, return_inverse=True
+        )
+        return [
+            f"{conflict}; a plate is of one batch: give plates of the same name names of their own"
+            for conflict in self._conflicts(self.roles["batch"], starts[plates], "plate")
+        ]
+
+    def _conflicts(self, column: str, first: np.ndarray, place: str) -> list[str]:
+        """Name the first row of each group whose value is not that of the group's first row.
+
+        Parameters
+        ----------
+        column : str
+        first : numpy.ndarray
+            (sites,) first row of the group of each row.
+        place : str
+            What a group is, with ``{0}`` for its site, before the name of the plate.
+        """
+        values = self.table[column].to_numpy()
+        other = np.flatnonzero(values != values[first])
+        _, further = np.unique(first[other], return_index=True)
+        conflicts = []
+        for row in other[further]:
+            site, start = self.sites[row], self.sites[first[row]]
+            conflicts.append(
+                f"{self.path.name} line {site.line}: {place.format(site)} {site.plate} has "
+                f"{column} `{values[row]}`, but line {start.line} has `{values[first[row]]}`"
+            )
+        return conflicts
 
     def split(self, parts: int) -> list[Index]:
         """Divide into parts of whole wells, in order, with about as many sites each.

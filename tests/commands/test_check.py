@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from base_plugin import use_small_network
 from base_project import BaseProject
+from command import command
 
 from deepprofiler.commands.check import check
 from deepprofiler.commands.locate import locate
@@ -33,6 +34,25 @@ def test_one_image_for_two_sites(base: BaseProject) -> None:
         "warning: index.csv lines 2 (plate P1 well A01 site 1) and 6 (plate P1 well A03 site 1) "
         "name the same image `P1/A01_s1_ER.tif`; give each site its own"
     ]
+
+
+def test_facts_that_differ_within_a_well_or_a_plate(base: BaseProject) -> None:
+    base.rows.append(base.rows[2] | {"Metadata_Site": "2", "Metadata_Treatment": "T2"})
+    base.rows[1]["Metadata_Batch"] = "2"
+    base.write()
+    label = (
+        "index.csv line 8: well A02 of plate P1 has Metadata_Treatment `T2`, but line 4 has `T1`; "
+        "the label and treatment of a well must be the same at all of its sites"
+    )
+    batch = "index.csv line 3: plate P1 has Metadata_Batch `2`, but line 2 has `1`; a plate is of"
+    problems = [line for line in checked(base) if line.startswith("problem: ")]
+    assert problems[0] == f"problem: {label}"
+    assert problems[1].startswith(f"problem: {batch} one batch")
+    assert len(problems) == 2
+    answer = command(base.root, "run")
+    assert answer.code == 2
+    assert label in answer.text
+    assert not (base.root / "outputs" / "illumination").exists()
 
 
 def test_the_same_cells_for_two_sites(base: BaseProject) -> None:
