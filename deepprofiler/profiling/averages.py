@@ -39,6 +39,7 @@ class WellProfiles:
         self.statistic = statistic
         self._metadata: list[dict[str, Any]] = []
         self._profiles: list[np.ndarray] = []
+        self._precision: str | None = None
 
     def add(
         self,
@@ -74,6 +75,7 @@ class WellProfiles:
         if len(good):
             own = None if sites is None else np.asarray(sites)[finite]
             self._profiles.append(self._profile(good, own))
+            self._precision = str(features.dtype) if features.dtype.kind == "f" else None
         return len(features) - len(good)
 
     def _profile(self, features: np.ndarray, sites: np.ndarray | None) -> np.ndarray:
@@ -100,7 +102,7 @@ class WellProfiles:
         table = pd.DataFrame(self._metadata)
         filled = table[table[self.count] > 0] if len(table) else table
         features = np.stack(self._profiles) if self._profiles else np.zeros((0, len(self.names)))
-        return Profiles(filled, features, self.names), table
+        return Profiles(filled, features, self.names, self._precision), table
 
 
 class CellSample:
@@ -302,7 +304,7 @@ def _grouped(
     table = profiles.metadata.iloc[first][kept].reset_index(drop=True)
     table[count] = np.bincount(number, weights=counts).astype(np.int64)
     table[members] = np.bincount(number)
-    return Profiles(table, centers, profiles.names)
+    return Profiles(table, centers, profiles.names, profiles.precision)
 
 
 def _weighted_mean(features: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -96,7 +96,7 @@ class RankNormal(Joint):
 
     Φ⁻¹((r − 3/8) / (n + 1/4)) of the rank r among the n known values (Blom 1958); equal values
     share the average of their ranks. Missing values stay missing. A feature without two different
-    values is left out and listed.
+    values is left out and listed; values that differ by rounding alone are not different.
     """
 
     offset = 3 / 8
@@ -113,7 +113,7 @@ class RankNormal(Joint):
         for column, name in enumerate(profiles.names):
             rows = np.flatnonzero(is_present[:, column])
             present = values[rows, column]
-            if not len(rows) or present.min() == present.max():
+            if not len(rows) or np.ptp(present) <= profiles.rounding * abs(np.median(present)):
                 self.left_out_[name] = LeftOut("one-value", values={"n": len(rows)})
                 continue
             kept.append(column)

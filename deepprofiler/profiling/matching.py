@@ -64,7 +64,7 @@ def defined_means(profiles: Profiles, by: Sequence[str]) -> Profiles:
         total = np.where(finite, values, 0.0).sum(axis=0)
         np.divide(total, number, out=means[place], where=number > 0)
     table = pd.DataFrame([key for key, _ in groups], columns=list(by))
-    return Profiles(table, means, profiles.names)
+    return Profiles(table, means, profiles.names, profiles.precision)
 
 
 def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
@@ -101,7 +101,8 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
             "same way"
         )
     chosen = [rows[place] for place in wanted if place in rows]
-    joined = ours.subset(matched).with_features(theirs.features[chosen], theirs.names)
+    both = ours.metadata[matched]
+    joined = Profiles(both, theirs.features[chosen], theirs.names, theirs.precision)
     wells = (
         list(zip(joined.values(WELL), theirs.values(WELL)[chosen], strict=True))
         if WELL in on

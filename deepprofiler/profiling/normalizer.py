@@ -91,7 +91,7 @@ class FitSummary:
     n : int or dict
         Number of wells or cells; from group to number where each group has its own reference.
     d : int
-        Number of features given to the fit.
+        Number of features given to the fit; for a fit on the controls' covariance, of those used.
     group : str or None
         Column of metadata whose values have a reference each.
     rank : int or None

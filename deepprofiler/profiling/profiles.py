@@ -26,6 +26,12 @@ from deepprofiler.profiling.profile_files import (
     write_table,
 )
 
+ROUNDING_STEPS = 8
+"""A spread of fewer steps of the stored type is rounding noise: sums round more than once."""
+
+# Attribute of a table, which Parquet keeps.
+_PRECISION = "deepprofiler_precision"
+
 
 @dataclass(frozen=True)
 class Profiles:
@@ -40,6 +46,10 @@ class Profiles:
         Floating point. Values that are not finite may be held; what cannot work with them says so.
     names : list of str
         D feature names.
+    precision : str, optional
+        Floating-point type that the values were stored in before they were averaged, such as
+        ``float32``; by default, that of ``features``. Parquet files keep it. Normalizers leave out
+        features that vary less than this type can express.
 
     Raises
     ------
@@ -50,6 +60,7 @@ class Profiles:
     metadata: pd.DataFrame
     features: np.ndarray
     names: list[str]
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         features = np.asarray(self.features)
@@ -69,6 +80,7 @@ class Profiles:
         object.__setattr__(self, "metadata", metadata)
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "names", [str(name) for name in self.names])
+        object.__setattr__(self, "precision", self.precision or str(features.dtype))
 
     def __len__(self) -> int:
         return len(self.metadata)
@@ -101,6 +113,11 @@ class Profiles:
     def with_features(self, features: np.ndarray, names: Sequence[str]) -> Profiles:
         """Return the same rows with other features, (n, E) and E names."""
         return replace(self, features=features, names=list(names))
+
+    @property
+    def rounding(self) -> float:
+        """Share of a feature's magnitude below which its spread is rounding noise."""
+        return ROUNDING_STEPS * float(np.finfo(self.precision or "float64").eps)
 
     def with_column(self, column: str, values: Any) -> Profiles:
         """Return a copy with one column of metadata added or replaced; ``values`` is (n,)."""
@@ -158,7 +175,9 @@ class Profiles:
     def to_frame(self) -> pd.DataFrame:
         """Return one table: the metadata, then the features."""
         matrix = pd.DataFrame(self.features, columns=self.names)
-        return pd.concat([self.metadata, matrix], axis=1)
+        frame = pd.concat([self.metadata, matrix], axis=1)
+        frame.attrs[_PRECISION] = self.precision
+        return frame
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Profiles:
@@ -188,7 +207,7 @@ class Profiles:
         if features.dtype == object:
             # Integers that may be missing.
             features = frame[names].to_numpy(dtype=np.float64, na_value=np.nan)
-        return cls(frame[metadata], features, names)
+        return cls(frame[metadata], features, names, frame.attrs.get(_PRECISION))
 
     @classmethod
     def concat(cls, parts: Sequence[Profiles]) -> Profiles:
@@ -217,7 +236,9 @@ class Profiles:
             order = {name: column for column, name in enumerate(part.names)}
             blocks.append(part.features[:, [order[name] for name in first.names]])
         metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
-        return cls(metadata[list(first.metadata.columns)], np.concatenate(blocks), first.names)
+        coarsest = max(parts, key=lambda part: part.rounding).precision
+        columns = list(first.metadata.columns)
+        return cls(metadata[columns], np.concatenate(blocks), first.names, coarsest)
 
     def write(self, path: Path) -> None:
         """Write ``.parquet``, ``.csv``, ``.csv.gz`` or ``.h5ad``; never a half-written file.

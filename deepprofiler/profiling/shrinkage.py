@@ -10,7 +10,7 @@ import numpy as np
 from deepprofiler.columns import spoken
 from deepprofiler.errors import DataError
 from deepprofiler.profiling.moments import CellMoments, Moments, pooled
-from deepprofiler.profiling.normalizer import Affine, Unit, control_rows
+from deepprofiler.profiling.normalizer import Affine, LeftOut, Unit, control_rows
 from deepprofiler.profiling.profiles import Profiles
 
 RULES = ("oas", "ledoit-wolf", "held-out")
@@ -147,9 +147,23 @@ class Reference:
         """All vectors, (n, D), where they are wells; else None."""
         return np.concatenate(list(self.rows.values())) if self.rows else None
 
+    def of_features(self, columns: np.ndarray) -> Reference:
+        """Return the same controls in some of their features only, E column numbers."""
+        square = np.ix_(columns, columns)
+        moments = {
+            key: Moments(part.n, part.mean[columns], part.scatter[square])
+            for key, part in self.moments.items()
+        }
+        return Reference(
+            self.unit, moments, {key: rows[:, columns] for key, rows in self.rows.items()}
+        )
+
 
 class OnControls(Affine):
     """A map that is fitted on the negative controls' covariance.
+
+    A feature that varies among the controls by rounding alone is left out and listed: whitening
+    would raise the noise to the height of the other features.
 
     Parameters
     ----------
@@ -179,7 +193,7 @@ class OnControls(Affine):
     def _reference(
         self, profiles: Profiles, controls: np.ndarray | None, cells: CellMoments | None
     ) -> Reference:
-        """Gather the controls, check that there are enough, and set the features."""
+        """Gather the controls in the features that are used, and check that there are enough."""
         if self.fit_on == "cells" and cells is None:
             raise DataError(f"{self.name}: fit_on cells needs the moments of the control cells")
         unit: Unit = "wells" if cells is None or self.fit_on == "wells" else "cells"
@@ -202,12 +216,25 @@ class OnControls(Affine):
             raise DataError(f"{self.name}: there are no profiles to fit on")
         reference = Reference(unit, moments, rows)
         total = reference.total
-        self.mean_ = total.mean
         self._check_size(total, unit, "the screen")
+        is_noise = _is_rounding(total, profiles.rounding)
         self.names_in_ = list(profiles.names)
-        self.columns_ = np.arange(len(profiles.names))
-        self.group_, self.left_out_ = self.batch, {}
-        return reference
+        self.columns_ = np.flatnonzero(~is_noise)
+        self.mean_ = total.mean[self.columns_]
+        self.group_ = self.batch
+        self.left_out_ = {
+            profiles.names[column]: LeftOut(
+                "no-spread",
+                values={"equal": total.n, "n": total.n, "value": float(total.mean[column])},
+            )
+            for column in np.flatnonzero(is_noise)
+        }
+        return reference.of_features(self.columns_) if is_noise.any() else reference
+
+    @property
+    def _used(self) -> list[str]:
+        """Names of the features that are used."""
+        return [self.names_in_[column] for column in self.columns_]
 
     @property
     def _unshrunk(self) -> bool:
@@ -249,3 +276,10 @@ class OnControls(Affine):
             )
             for key, moments in reference.moments.items()
         }
+
+
+def _is_rounding(moments: Moments, rounding: float) -> np.ndarray:
+    """Tell which features vary by rounding alone, (D,) bool; a constant has no rounding."""
+    deviation = np.sqrt(np.maximum(np.diag(moments.covariance), 0))
+    noisy: np.ndarray = (deviation > 0) & (deviation <= rounding * np.abs(moments.mean))
+    return noisy

@@ -77,14 +77,14 @@ class Sphering(OnControls):
             value is not finite; with correlations, a feature does not vary among the controls.
         """
         reference = self._reference(profiles, controls, cells)
-        deviation = np.ones(len(profiles.names))
+        deviation = np.ones(len(self._used))
         if self.method.endswith("-cor"):
             deviation = np.sqrt(np.maximum(np.diag(reference.total.covariance), 0))
             constant = np.flatnonzero(deviation <= 1e-10 * np.abs(self.mean_))
             if len(constant):
                 raise DataError(
                     f"sphering: {len(constant)} features do not vary among the {reference.total.n} "
-                    f"control {reference.unit}, such as {profiles.names[constant[0]]}: they have "
+                    f"control {reference.unit}, such as {self._used[constant[0]]}: they have "
                     "no correlation; standardize first, which leaves such features out, or choose "
                     f"method {self.method.removesuffix('-cor')}"
                 )
@@ -95,17 +95,17 @@ class Sphering(OnControls):
         shrunk = shrink(total, self.shrinkage, rows)
         values, vectors = principal_axes(shrunk.covariance)
         whitening = vectors / np.sqrt(values)
-        self.names_ = [f"sphering_{axis}" for axis in range(len(profiles.names))]
+        self.names_ = [f"sphering_{axis}" for axis in range(len(self._used))]
         if self.method.startswith("ZCA"):
             whitening = whitening @ vectors.T
-            self.names_ = list(profiles.names)
+            self.names_ = self._used
         whitening = whitening / deviation[:, None]
         self.maps_ = {"": AffineMap(whitening, -self.mean_ @ whitening)}
         self.fitted_ = FitSummary(
             reference="controls",
             unit=reference.unit,
             n=total.n,
-            d=len(profiles.names),
+            d=len(self._used),
             rank=rank,
             shrinkage=shrunk.weight,
         )

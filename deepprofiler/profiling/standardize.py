@@ -39,7 +39,8 @@ class PerFeature(Affine):
     """(x − location) / spread of every feature.
 
     A feature without a spread, or with infinite values, in the reference of any group is
-    undefined: it is left out everywhere and listed. Missing values (NaN) are left out of location
+    undefined: it is left out everywhere and listed. A spread of a few rounding steps of the type
+    that the values were stored in is none. Missing values (NaN) are left out of location
     and spread, stay missing, and are counted.
 
     Parameters
@@ -79,8 +80,13 @@ class PerFeature(Affine):
         self.reference = reference
 
     @abstractmethod
-    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
-        """Return location (D,), spread (D,) and undefined columns of values (n, D)."""
+    def _scale(
+        self, values: np.ndarray, rounding: float
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
+        """Return location (D,), spread (D,) and undefined columns of values (n, D).
+
+        ``rounding``: see :attr:`Profiles.rounding`.
+        """
 
     def fit(
         self,
@@ -155,7 +161,7 @@ class PerFeature(Affine):
                     f"{self.name}: {where} has {len(rows)} wells to fit on and needs 2 or more"
                 )
             values = profiles.features[rows].astype(np.float64)
-            locations[key], spreads[key], undefined = self._scale(values)
+            locations[key], spreads[key], undefined = self._scale(values, profiles.rounding)
             group = key if reference.column else None
             for column, reason in undefined.items():
                 self.left_out_.setdefault(
@@ -214,7 +220,9 @@ class Standardize(PerFeature):
     The deviation is divided by n.
     """
 
-    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
+    def _scale(
+        self, values: np.ndarray, rounding: float
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
         is_present = ~np.isnan(values)
         n = is_present.sum(axis=0)
         filled = np.where(is_present & np.isfinite(values), values, 0)
@@ -223,7 +231,7 @@ class Standardize(PerFeature):
         with np.errstate(over="ignore"):
             squares = (np.where(is_present, filled - mean, 0) ** 2).sum(axis=0)
         deviation = np.sqrt(squares / np.maximum(n, 1))
-        return mean, deviation, _undefined(values, deviation, "no-spread")
+        return mean, deviation, _undefined(values, deviation, rounding * np.abs(mean), "no-spread")
 
 
 @NORMALIZERS.register("robust")
@@ -250,7 +258,9 @@ class Robust(PerFeature):
         super().__init__(plate=plate, per=per, reference=reference)
         self.unscaled = unscaled
 
-    def _scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
+    def _scale(
+        self, values: np.ndarray, rounding: float
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, LeftOut]]:
         # A column without known values has no median; it is left out by its count.
         filled = np.where(np.isnan(values).all(axis=0), 0, values)
         finite = np.where(np.isinf(filled), np.nan, filled)
@@ -258,20 +268,27 @@ class Robust(PerFeature):
         median = np.nanmedian(finite, axis=0)
         deviation = np.nanmedian(np.abs(finite - median), axis=0)
         scale = 1.0 if self.unscaled else NORMAL
-        return median, deviation * scale, _undefined(values, deviation, "no-median-deviation")
+        noise = rounding * np.abs(median)
+        undefined = _undefined(values, deviation, noise, "no-median-deviation")
+        return median, deviation * scale, undefined
 
 
 def _undefined(
-    values: np.ndarray, spread: np.ndarray, code: Literal["no-spread", "no-median-deviation"]
+    values: np.ndarray,
+    spread: np.ndarray,
+    noise: np.ndarray,
+    code: Literal["no-spread", "no-median-deviation"],
 ) -> dict[int, LeftOut]:
-    """Return the reasons why columns of values (n, D) have no usable spread (D,)."""
+    """Return the reasons why columns of values (n, D) have no usable spread (D,).
+
+    ``noise`` (D,) is the spread that stored values have by rounding alone.
+    """
     is_present = ~np.isnan(values)
     n = is_present.sum(axis=0)
     largest = np.where(is_present & np.isfinite(values), np.abs(values), 0).max(axis=0)
-    # Below this share of the largest value a spread is rounding noise.
-    unusable = (
-        (spread <= 1e-10 * largest) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
-    )
+    # Arithmetic in double precision rounds as well, by a share of the largest value.
+    noise = np.maximum(noise, 1e-10 * largest)
+    unusable = (spread <= noise) | ~np.isfinite(spread) | np.isinf(values).any(axis=0) | (n < 2)
     undefined: dict[int, LeftOut] = {}
     for column in map(int, np.flatnonzero(unusable)):
         present = values[is_present[:, column], column]
@@ -286,7 +303,7 @@ def _undefined(
         else:
             middle = float(np.median(present))
             # Equal up to rounding, like the spread itself.
-            equal = int((np.abs(present - middle) <= 1e-10 * largest[column]).sum())
+            equal = int((np.abs(present - middle) <= noise[column]).sum())
             undefined[column] = LeftOut(
                 code, values={"equal": equal, "n": int(n[column]), "value": middle}
             )

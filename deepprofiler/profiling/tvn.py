@@ -92,7 +92,7 @@ class TVN(OnControls):
         values, vectors = principal_axes(whole.covariance)
         self.whitening_ = vectors / np.sqrt(values)
         white = AffineMap(self.whitening_, -self.mean_ @ self.whitening_)
-        self.names_ = [f"tvn_{axis}" for axis in range(len(profiles.names))]
+        self.names_ = [f"tvn_{axis}" for axis in range(len(self._used))]
         self.maps_ = {"": white}
         batches: tuple[BatchFit, ...] = ()
         if self.batch is not None:
@@ -101,7 +101,7 @@ class TVN(OnControls):
             reference="controls",
             unit=reference.unit,
             n=total.n,
-            d=len(profiles.names),
+            d=len(self._used),
             rank=rank,
             shrinkage=whole.weight,
             batches=batches,
@@ -177,10 +177,10 @@ class AuthorsTVN(OnControls):
         # Rounding leaves eigenvalues a little below 0.
         axes = vectors / np.sqrt(np.maximum(values, 0) + ADDED_BY_AUTHORS)
         white = AffineMap(axes, -self.mean_ @ axes)
-        self.names_ = [f"tvn_{axis}" for axis in range(len(profiles.names))]
+        self.names_ = [f"tvn_{axis}" for axis in range(len(self._used))]
         self.maps_ = {"": white}
         if self.batch is not None:
-            identity = ADDED_BY_AUTHORS * np.eye(len(profiles.names))
+            identity = ADDED_BY_AUTHORS * np.eye(len(self._used))
             root = power(_about_zero(white.moments(total)) + identity, 0.5)
             self.maps_ = {}
             for key, moments in sorted(reference.moments.items()):
@@ -191,7 +191,7 @@ class AuthorsTVN(OnControls):
             reference="controls",
             unit=reference.unit,
             n=total.n,
-            d=len(profiles.names),
+            d=len(self._used),
             rank=rank,
             added=ADDED_BY_AUTHORS,
             batches=_batch_fits(reference, ranks),
@@ -235,7 +235,7 @@ class EfaarTVN(OnControls):
         """
         reference = self._reference(profiles, controls, cells)
         ranks = self._ranks(reference)
-        turned, rank = self._rotation(reference, profiles.names)
+        turned, rank = self._rotation(reference, self._used)
         maps, moments = self._scaled_batches(reference, turned)
         self.maps_ = maps
         if self.batch is not None:
@@ -249,7 +249,7 @@ class EfaarTVN(OnControls):
             reference="controls",
             unit=reference.unit,
             n=reference.total.n,
-            d=len(profiles.names),
+            d=len(self._used),
             rank=rank,
             added=ADDED_BY_EFAAR,
             batches=_batch_fits(reference, ranks),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from deepprofiler.profiling import (
     Robust,
     Sphering,
     Standardize,
+    WellProfiles,
 )
 from deepprofiler.profiling.chain import make_chain
 from deepprofiler.profiling.normalizer import LeftOut, PlateControls
@@ -284,3 +287,78 @@ def test_values_too_large_to_square_are_undefined() -> None:
     fitted = Standardize(per="screen").fit(profiles)
     assert fitted.names_ == ["a"]
     assert fitted.left_out_["b"].code == "too-large-to-square"
+
+
+def noisy(dtype: str) -> tuple[Profiles, np.ndarray]:
+    """Two plates of 24 controls and 8 treated wells; f1 is 1 up to rounding in single precision.
+
+    One treated well has another f1.
+    """
+    profiles, controls = screen(2, 24, 8)
+    features = profiles.features.copy()
+    steps = np.random.default_rng(1).integers(-2, 3, len(features))
+    features[:, 0] = 1 + steps * np.finfo("float32").eps
+    features[30, 0] = 1.1
+    return profiles.with_features(features.astype(dtype), profiles.names), controls
+
+
+@pytest.mark.parametrize("step", [Standardize, Robust])
+def test_a_spread_of_a_few_rounding_steps_is_none(step: type[Standardize | Robust]) -> None:
+    """The same values stored as doubles do vary: their rounding steps are 5e8 times finer."""
+    profiles, controls = noisy("float32")
+    profiles = Profiles(profiles.metadata, profiles.features, profiles.names)
+    fitted = step(plate=PLATE).fit(profiles, controls=controls)
+    assert fitted.names_ == ["f2", "f3", "f4"]
+    assert fitted.left_out_["f1"].values["equal"] == 24
+    assert np.abs(fitted.transform(profiles).features).max() < 20
+    doubles = Profiles(profiles.metadata, profiles.features.astype("float64"), profiles.names)
+    kept = step(plate=PLATE).fit(doubles, controls=controls)
+    assert kept.names_ == ["f1", "f2", "f3", "f4"]
+    assert np.abs(kept.transform(doubles).features).max() > 1e5
+
+
+def test_a_spread_that_the_type_can_express_is_kept() -> None:
+    """20 rounding steps around 1000."""
+    profiles, controls = screen(1, 24, 8)
+    steps = np.random.default_rng(1).normal(size=(32, 4)) * 20
+    features = (1000 * (1 + steps * np.finfo("float32").eps)).astype("float32")
+    fitted = Standardize(plate=PLATE).fit(
+        Profiles(profiles.metadata, features, profiles.names), controls=controls
+    )
+    assert fitted.left_out_ == {}
+
+
+@pytest.mark.parametrize("step", [TVN, Sphering])
+@pytest.mark.parametrize("with_cells", [True, False])
+def test_rounding_noise_does_not_enter_a_whitening(
+    step: type[TVN | Sphering], with_cells: bool
+) -> None:
+    """The same numbers as without the feature, though nothing limits the amplification."""
+    profiles, controls = noisy("float32")
+    profiles = Profiles(profiles.metadata, profiles.features, profiles.names)
+    rest = profiles.with_features(profiles.features[:, 1:], profiles.names[1:])
+    given = []
+    for each in (profiles, rest):
+        cells = CellMoments(each.names) if with_cells else None
+        if cells is not None:
+            cells.add({PLATE: "P0"}, each.features[controls])
+        fitted = step(shrinkage=1e-9).fit(each, controls=controls, cells=cells)
+        given.append(fitted.transform(each).features)
+        assert list(fitted.left_out_) == ["f1"][: len(each.names) - 3]
+    np.testing.assert_allclose(given[0], given[1], rtol=1e-9)
+
+
+def test_averages_remember_the_type_of_their_cells(tmp_path: Path) -> None:
+    """Means of wells are doubles; what they were made from had single precision."""
+    gathered = WellProfiles(["f1", "f2"], "Metadata_Cell_Count")
+    rng = np.random.default_rng(0)
+    for well in range(20):
+        noise = rng.integers(-2, 3, 30) * np.finfo("float32").eps
+        cells = np.stack([1 + noise, rng.normal(size=30)], axis=1).astype("float32")
+        gathered.add({"Metadata_Well": f"W{well}"}, cells)
+    wells, _ = gathered.finish()
+    assert (wells.features.dtype, wells.precision) == ("float64", "float32")
+    wells.write(tmp_path / "wells.parquet")
+    again = Profiles.read(tmp_path / "wells.parquet")
+    for profiles in (wells, again, again.subset(np.arange(20)), Profiles.concat([again, again])):
+        assert list(Standardize().fit(profiles).left_out_) == ["f1"]

@@ -381,6 +381,7 @@ def _average(paths: Sequence[Path]) -> Profiles:
                 place.loc[[0] * count],
                 well.features.astype(np.float64),
                 list(well.provenance.names),
+                str(well.features.dtype),
             )
             means.append(defined_means(cells, [PLATE, WELL]).with_column(COUNT, count))
     if not means:

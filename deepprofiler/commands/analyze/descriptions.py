@@ -78,16 +78,20 @@ def _standardize(step: Normalizer) -> Iterator[str]:
         n = _total(fitted)
         wells = f"all {n} wells" if fitted.reference == "all" else f"the {n} {wells}"
         yield f"fitted on {wells} of the screen{_why_screen(fitted)}"
-    if step.left_out_:
-        name, reason = next(iter(step.left_out_.items()))
-        yield (
-            f"{len(step.left_out_)} of {fitted.d} features left out as undefined, such as {name}: "
-            f"{describe_left_out(reason)}"
-        )
+    yield from _left_out(step, fitted.d)
     if fitted.missing:
         yield f"{fitted.missing} missing values stay missing"
     if fitted.largest is not None:
         yield _largest(fitted.largest)
+
+
+def _left_out(step: Normalizer, size: int) -> Iterator[str]:
+    if step.left_out_:
+        name, reason = next(iter(step.left_out_.items()))
+        yield (
+            f"{len(step.left_out_)} of {size} features left out as undefined, such as {name}: "
+            f"{describe_left_out(reason)}"
+        )
 
 
 def _why_screen(fitted: FitSummary) -> str:
@@ -144,11 +148,13 @@ def _cell_count(step: Normalizer) -> Iterator[str]:
 
 def _sphering(step: Normalizer) -> Iterator[str]:
     yield f"{step.params()['method']} fitted on {_controls(step.fitted_)}{_shrinkage(step.fitted_)}"
+    yield from _left_out(step, len(step.names_in_))
 
 
 def _tvn(step: Normalizer) -> Iterator[str]:
     fitted = step.fitted_
     yield f"fitted on {_controls(fitted)}{_shrinkage(fitted)}"
+    yield from _left_out(step, len(step.names_in_))
     if fitted.batches:
         fewest = min(fitted.batches, key=lambda batch: batch.n)
         weights = [batch.shrinkage for batch in fitted.batches if batch.shrinkage is not None]
@@ -162,6 +168,7 @@ def _tvn(step: Normalizer) -> Iterator[str]:
 
 def _tvn_authors(step: Normalizer) -> Iterator[str]:
     yield f"fitted on {_controls(step.fitted_)}{_added(step.fitted_, '; ')}"
+    yield from _left_out(step, len(step.names_in_))
     if step.fitted_.batches:
         yield f"{counted(len(step.fitted_.batches), 'batch', 'batches')} aligned"
 
@@ -170,6 +177,7 @@ def _tvn_efaar(step: Normalizer) -> Iterator[str]:
     fitted = step.fitted_
     aligned = counted(len(fitted.batches), "batch", "batches")
     yield f"fitted on {_controls(fitted)}; {aligned} aligned{_added(fitted, ', ')}"
+    yield from _left_out(step, len(step.names_in_))
 
 
 def _other_fit(step: Normalizer) -> Iterator[str]:
