@@ -266,6 +266,7 @@ def _check_labels(project: Project, findings: _Findings) -> None:
     roles = ", ".join(f"{role} = {column}" for role, column in index.roles.items())
     findings.facts.append(f"roles of columns: {roles or 'none'}")
     findings.problems += [*index.well_conflicts(), *index.batch_conflicts()]
+    findings.warnings += index.control_doubts()
     if not index.has("label"):
         findings.facts.append("no label column: `profile` works, `train` does not")
         return

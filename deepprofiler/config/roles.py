@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -52,8 +53,27 @@ class Columns(Parameters):
     )
 
 
+#: Default of ``dataset.control``.
+NEGATIVE = "negative"
+#: What a control column says in the field, without case and signs; JUMP's negcon, poscon and trt.
+_SYNONYMS = {
+    NEGATIVE: ("negative", "negativecontrol", "negcon", "negcontrol", "negctrl", "neg"),
+    "positive": ("positive", "positivecontrol", "poscon", "poscontrol", "posctrl", "pos"),
+    "treated": ("trt", "treated", "treatment"),
+}
+# JUMP has several kinds of positive controls, such as poscon_cp.
+_POSITIVE_KINDS = "poscon_"
+
 #: All roles, in order; ``dataset.columns`` of the configuration has a key for each.
 ROLES = tuple(Columns.model_fields)
+
+
+def control_meaning(value: str) -> str | None:
+    """Tell what a value of a control column means: negative, positive, treated, or None."""
+    if value.lower().startswith(_POSITIVE_KINDS):
+        return "positive"
+    letters = re.sub(r"[^a-z]", "", value.lower())
+    return next((kind for kind, names in _SYNONYMS.items() if letters in names), None)
 
 
 def find_roles(

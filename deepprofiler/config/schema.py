@@ -10,7 +10,7 @@ from __future__ import annotations
 import yaml
 from pydantic import PositiveInt
 
-from deepprofiler.config.roles import Columns
+from deepprofiler.config.roles import NEGATIVE, Columns
 from deepprofiler.evaluation.evaluation_settings import Scoring
 from deepprofiler.imaging.imaging_settings import CropCutting, Locate, Prepare
 from deepprofiler.learning.learning_settings import CropInput, Profile, Train
@@ -33,9 +33,10 @@ class Dataset(Parameters):
     )
     columns: Columns = Columns()
     control: str = setting(
-        "negative",
+        NEGATIVE,
         Decides.PROFILES,
-        text="value of the control column that marks negative controls",
+        text="value of the control column that marks negative controls; `negative` also stands for "
+        "`negcon`, `Negative control` and similar names",
     )
     seed: int = setting(
         0,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -30,14 +30,14 @@ from deepprofiler.columns import (
     natural_ranks,
     place_name,
 )
-from deepprofiler.config.roles import derive_roles, find_roles
+from deepprofiler.config.roles import NEGATIVE, control_meaning, derive_roles, find_roles
 from deepprofiler.delimited import named_columns, read_table, report
 from deepprofiler.errors import ConfigError, DataError, counted, listing, nearest
 from deepprofiler.files import replacing
 from deepprofiler.imaging.read import ImageFile
 
-POSITIVE = "positive"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SOLVENT = r"dmso(?:[ _-].*)?"
 _IMAGE = re.compile(r".*\.(tiff?|png)", re.IGNORECASE)
 
 
@@ -125,7 +125,7 @@ class Index:
     roles: dict[str, str]
     sites: list[Site]
     notes: list[str]
-    control: str = "negative"
+    control: str = NEGATIVE
     repeats: tuple[str, ...] = ()
 
     def has(self, role: str) -> bool:
@@ -151,17 +151,17 @@ class Index:
     @property
     def negative(self) -> pd.Series:
         """True for sites of negative controls; all False without a control column."""
-        return self._control_is(self.control)
+        return self._controls(lambda value: value == self.control)
 
     @property
     def positive(self) -> pd.Series:
         """True for sites of positive controls; all False without a control column."""
-        return self._control_is(POSITIVE)
+        return self._controls(lambda value: control_meaning(value) == "positive")
 
-    def _control_is(self, value: str) -> pd.Series:
+    def _controls(self, is_control: Callable[[str], bool]) -> pd.Series:
         if not self.has("control"):
             return pd.Series(False, index=self.table.index)
-        return self.values("control") == value
+        return self.values("control").map(is_control).astype(bool)
 
     @property
     def plates(self) -> list[str]:
@@ -222,6 +222,49 @@ class Index:
             for column, played in roles.items()
             for conflict in self._conflicts(column, starts[wells], "well {0.well} of plate")
         ]
+
+    def control_doubts(self) -> list[str]:
+        """Say where negative controls were probably not recognised, a line each."""
+        doubts = []
+        if not self.has("control"):
+            doubts = [
+                f"{self.path.name} has no control column, but {column} looks like one (it is "
+                f"{listing(dict.fromkeys(self.table[column]), shown=5)}): set "
+                f"dataset.columns.control to {column}"
+                for column in self.table.columns
+                if column.startswith(PREFIX) and column not in self.roles.values()
+                if NEGATIVE in map(control_meaning, dict.fromkeys(self.table[column]))
+            ]
+        elif not self.negative.any():
+            doubts = [self.without_negatives()]
+        return doubts + self._untreated_without_mark()
+
+    def without_negatives(self) -> str:
+        """Say that the control column marks no negative control."""
+        values = listing(dict.fromkeys(self.values("control")))
+        return (
+            f"no site is a negative control: {self.roles['control']} is never `{self.control}` "
+            f"(it is {values}); see dataset.control"
+        )
+
+    def _untreated_without_mark(self) -> list[str]:
+        """Name the first site of DMSO that is not marked as a negative control."""
+        negative = self.negative
+        for role in ("compound", "treatment", "label"):
+            if not self.has(role):
+                continue
+            solvent = self.values(role).str.fullmatch(_SOLVENT, case=False).astype(bool)
+            rows = np.flatnonzero(solvent & ~negative)
+            if len(rows):
+                line, row = min((self.sites[row].line, row) for row in rows)
+                sites = counted(len(rows), "site", "sites")
+                return [
+                    f"{self.path.name} line {line}: {self.roles[role]} is "
+                    f"`{self.values(role).iloc[row]}`, but the site is no negative control "
+                    f"({sites} in all): it counts as a treatment; mark such sites with "
+                    f"`{self.control}` in {self.roles.get('control', PREFIX + 'Control')}"
+                ]
+        return []
 
     def batch_conflicts(self) -> list[str]:
         """Say which plates have two batches, a line each, with both lines of the index."""
@@ -306,7 +349,7 @@ def read_index(
     *,
     channels: Sequence[str] = (),
     columns: Mapping[str, str | None] = MappingProxyType({}),
-    control: str = "negative",
+    control: str = NEGATIVE,
 ) -> Index:
     """Read and check the table of sites.
 
@@ -323,7 +366,8 @@ def read_index(
         Role to the name of the column that plays it, with or without ``Metadata_``; a role that
         is absent or None falls to the column of its own name, such as ``Metadata_Batch``.
     control : str
-        Value of the control column that means negative control.
+        Value of the control column that means negative control; the default also stands for other
+        names of it, such as ``negcon``.
 
     Returns
     -------
@@ -364,6 +408,9 @@ def read_index(
     metadata = [column for column in table.columns if column not in of_images]
     roles = find_roles(path.name, metadata, columns, PREFIX)
     roles, table = derive_roles(roles, table, TREATMENT, PLATE)
+    if "control" in roles and control == NEGATIVE:
+        control, said = _negative_value(path.name, table[roles["control"]], lines)
+        notes += said
     names = (table[column] for column in (PLATE, WELL, SITE))
     sources = _page_sources(table, channels, of_images)
     sites = [
@@ -377,12 +424,53 @@ def read_index(
         more = f" (`check` lists {len(index.repeats)} such cases)" if index.repeats[1:] else ""
         notes.append(f"{index.repeats[0]}{more}")
     if index.has("control") and not index.negative.any():
-        values = listing(dict.fromkeys(index.values("control")))
-        notes.append(
-            f"no site is a negative control: {roles['control']} is never `{control}` (it is "
-            f"{values}); see dataset.control"
-        )
+        notes.append(index.without_negatives())
     return index
+
+
+def _negative_value(source: str, values: pd.Series, lines: Sequence[int]) -> tuple[str, list[str]]:
+    """Find the value of the control column that means negative control.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    values : Series
+        The control column.
+    lines : sequence of int
+        Line of the file of each row.
+
+    Returns
+    -------
+    value : str
+        ``negative`` where none does.
+    notes : list of str
+        What each value is taken for, where one is not written as this program does.
+
+    Raises
+    ------
+    DataError
+        Two do.
+    """
+    first: dict[str, int] = {}
+    for value, line in sorted(zip(values, lines, strict=True), key=lambda pair: pair[1]):
+        first.setdefault(value, line)
+    meanings = {value: meaning for value in first if (meaning := control_meaning(value))}
+    negative = [value for value, meaning in meanings.items() if meaning == NEGATIVE]
+    if len(negative) > 1:
+        listed = " and ".join(f"`{value}` (line {first[value]})" for value in negative)
+        raise DataError(
+            f"{source}: {values.name} is {listed}, which both mean negative control; write it the "
+            "same way in all lines, or name one of them in dataset.control"
+        )
+    if all(value == meaning for value, meaning in meanings.items()):
+        return NEGATIVE, []
+    kinds = ", ".join(
+        f"`{value}` as {'treated' if meaning == 'treated' else f'{meaning} control'}"
+        for value, meaning in meanings.items()
+    )
+    value = negative[0] if negative else NEGATIVE
+    return value, [f"{values.name}: reads {kinds}; dataset.control names another negative control"]
 
 
 def _image_columns(

@@ -345,6 +345,57 @@ def test_control_value_that_never_occurs(tmp_path, base):
     assert "Metadata_Control is never `DMSO`" in index.notes[0]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("negcon", "poscon_cp", "trt"),
+        ("NEGCON", "poscon", "TRT"),
+        ("Negative", "Positive", ""),
+        ("Negative control", "positive_control", "treated"),
+        ("negative", "positive", ""),
+    ],
+)
+def test_controls_as_the_field_names_them(tmp_path, base, names):
+    for row in base.rows:
+        row["Metadata_Control"] = dict(zip(("DMSO", "T1", "T2"), names, strict=True))[
+            row["Metadata_Treatment"]
+        ]
+    index = read(tmp_path, base.rows)
+    assert index.negative.tolist() == (index.values("treatment") == "DMSO").tolist()
+    assert index.positive.tolist() == (index.values("treatment") == "T1").tolist()
+    assert index.control == names[0]
+    assert set(index.values("control")) == set(names)
+    assert index.control_doubts() == []
+    said = [note for note in index.notes if f"`{names[0]}` as negative control" in note]
+    assert len(said) == (names[0] != "negative")
+
+
+def test_controls_written_in_two_ways(tmp_path, base):
+    base.rows[0]["Metadata_Control"] = "negcon"
+    message = refuse(tmp_path, base.rows)
+    assert (
+        "Metadata_Control is `negcon` (line 2) and `negative` (line 3), which both mean" in message
+    )
+
+
+def test_controls_that_were_probably_not_recognised(tmp_path, base):
+    for row in base.rows:
+        row["Metadata_control_type"] = row.pop("Metadata_Control").replace("negative", "negcon")
+    doubts = read(tmp_path, base.rows).control_doubts()
+    assert doubts[0].startswith("index.csv has no control column, but Metadata_control_type looks")
+    assert doubts[1].startswith(
+        "index.csv line 2: Metadata_Treatment is `DMSO`, but the site is no negative control "
+        "(8 sites in all)"
+    )
+    index = read(tmp_path, base.rows, columns={"control": "control_type"})
+    assert index.control_doubts() == []
+    assert index.negative.sum() == 8
+    for row in base.rows:
+        row["Metadata_Control"] = ""
+    doubts = read(tmp_path, base.rows).control_doubts()
+    assert "Metadata_Control is never `negative`" in doubts[0]
+
+
 def test_natural_order(tmp_path, base):
     rows = []
     for number, name in enumerate(["P10", "P9", "P2"]):

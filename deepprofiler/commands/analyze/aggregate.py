@@ -276,7 +276,11 @@ class _Aggregation:
             made_from=provenance(
                 config,
                 Decides.PROFILES,
-                values={"dataset.columns.batch": batch, "dataset.columns.control": control},
+                values={
+                    "dataset.columns.batch": batch,
+                    "dataset.columns.control": control,
+                    "dataset.control": index.control,
+                },
                 inputs={_SITES: digest_of(sites), _METADATA: _metadata_digest(metadata)},
             ),
             root=project.root,
