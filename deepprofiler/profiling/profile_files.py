@@ -27,13 +27,24 @@ _MEASURED = ("Cells_", "Cytoplasm_", "Nuclei_")
 
 
 # Any of these columns says that a table is of CellProfiler or CytoTable.
-_NUMBERED = re.compile(r"(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber)")
-# Their columns that say which image or object a row is, not how it looks.
-_IDENTIFIES = re.compile(
-    r"(?:Image_)?(?:FileName|PathName|URL|MD5Digest|Frame|Series|Channel|Group|Height|Width|Scaling"
-    r"|ExecutionTime|ModuleError|ProcessingStatus)_.+"
-    rf"|{_NUMBERED.pattern}|Number_Object_Number|Parent_.+"
+_FOREIGN = re.compile(
+    r"(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber|Number_Object_Number|AreaShape_.+)|Image_.+"
 )
+# Their columns that say which image or object a row is, where it lies, and how many parts it has,
+# not how it looks. Those of objects may follow the name of a compartment.
+_OF_IMAGES = (
+    r"(?:Image_)?(?:FileName|PathName|URL|MD5Digest|Frame|Series|Channel|Group|Height|Width|Scaling"
+    r"|ExecutionTime|ModuleError|ProcessingStatus|Count)_.+"
+)
+_OF_OBJECTS = (
+    r"ImageNumber|ObjectNumber|TableNumber|Number_Object_Number"
+    r"|Neighbors_(?:First|Second)ClosestObjectNumber_.+"
+    r"|TrackObjects_(?:Label|ParentImageNumber|ParentObjectNumber)_.+"
+    r"|Parent_.+|Children_.+_Count"
+    r"|Location_(?:Center|CenterMassIntensity|MaxIntensity)_[XYZ](?:_.+)?"
+    r"|AreaShape_(?:Center|BoundingBoxMinimum|BoundingBoxMaximum)_[XYZ]"
+)
+_IDENTIFIES = re.compile(rf"{_OF_IMAGES}|(?:.+_)?(?:{_OF_OBJECTS})")
 
 MISSING_NUMBERS = ["", "nan", "NaN", "NA"]
 
@@ -201,20 +212,26 @@ def _layout(path: Path) -> tuple[str, list[str], list[int]]:
 
 def is_foreign(names: Iterable[str]) -> bool:
     """Tell whether columns are those of CellProfiler or CytoTable."""
-    return any(_NUMBERED.fullmatch(name) or name.startswith("Image_") for name in names)
+    return any(_FOREIGN.fullmatch(name) or name.startswith(_MEASURED) for name in names)
 
 
 def plain_name(name: str, *, foreign: bool) -> str:
     """Return what a column is called here; ``foreign``: it is of CellProfiler or CytoTable.
 
-    ``Image_Metadata_Plate`` is ``Metadata_Plate``; ``ImageNumber``, ``Parent_Cells`` and others
-    that say which image or object a row is are ``Metadata_ImageNumber`` and so on.
+    ``Image_Metadata_Plate`` is ``Metadata_Plate``; ``ImageNumber``, ``Nuclei_Parent_Cells``,
+    ``Cells_Location_Center_X`` and others that identify, place or count objects are
+    ``Metadata_ImageNumber`` and so on.
     """
     if name.startswith(f"Image_{PREFIX}"):
         return name.removeprefix("Image_")
     if foreign and not name.startswith(PREFIX) and _IDENTIFIES.fullmatch(name):
         return PREFIX + name
     return name
+
+
+def identifying(metadata: Iterable[str]) -> list[str]:
+    """Return the columns of metadata that CellProfiler identifies, places or counts objects by."""
+    return [name for name in metadata if _IDENTIFIES.fullmatch(name.removeprefix(PREFIX))]
 
 
 # Files of AnnData.

@@ -184,8 +184,9 @@ class Profiles:
         """Split one table into metadata and features.
 
         ``Image_Metadata_…``, as CellProfiler writes, is read as ``Metadata_…``; so are columns of
-        CellProfiler and CytoTable that say which image or object a row is, such as ``ImageNumber``,
-        ``Image_FileName_DNA`` or ``Parent_Cells``.
+        CellProfiler and CytoTable that say which image or object a row is, where it lies or how
+        many parts it has, such as ``ImageNumber``, ``Image_FileName_DNA``, ``Cells_Parent_Nuclei``,
+        ``Nuclei_Location_Center_X`` or ``Nuclei_Children_Cells_Count``.
 
         Raises
         ------

@@ -70,7 +70,10 @@ AGGREGATES = {"mean": group_means, "median": group_medians}
 
 def read_wells(folder: Path) -> Profiles:
     """Read all 516 features of the 632 wells; a batch is a week of imaging."""
-    profiles = Profiles.read(folder / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz")
+    # Not by Profiles.read: the publication takes places and numbers of objects for features too.
+    measured = pd.read_csv(folder / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz")
+    measured = measured.rename(columns=lambda name: name.removeprefix("Image_"))
+    names = [name for name in measured.columns if name not in (PLATE, WELL)]
     text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     images = pd.read_csv(folder / "BBBC021_v1_image.csv.gz", **text)
     images = images.rename(
@@ -79,7 +82,8 @@ def read_wells(folder: Path) -> Profiles:
     images["dose"] = images["Metadata_Concentration"].astype(float)
     mechanisms = pd.read_csv(folder / "BBBC021_v1_moa.csv", **text)
     mechanisms["dose"] = mechanisms["concentration"].astype(float)
-    table = profiles.metadata.merge(
+    wells = measured[[PLATE, WELL]].astype(str)
+    table = wells.merge(
         images[[PLATE, WELL, COMPOUND, "dose"]], on=[PLATE, WELL], how="left", validate="1:1"
     ).merge(
         mechanisms.rename(columns={"compound": COMPOUND, "moa": MECHANISM}),
@@ -94,7 +98,7 @@ def read_wells(folder: Path) -> Profiles:
     # Cells were not counted; every well weighs the same.
     table[COUNT] = 1
     columns = [PLATE, WELL, WEEK, COMPOUND, TREATMENT, MECHANISM, COUNT]
-    return Profiles(table[columns], profiles.features, profiles.names)
+    return Profiles(table[columns], measured[names].to_numpy(), names)
 
 
 def controls_of(profiles: Profiles) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -217,17 +218,22 @@ def test_subset_takes_masks_and_numbers() -> None:
 def test_tables_of_cellprofiler_and_cytotable_are_read(tmp_path: Path, shared_data: Path) -> None:
     """Real ones, and the columns of theirs that name an image or an object."""
     nuclei = Profiles.read(shared_data / "jump_site" / "Nuclei.csv.gz")
-    assert set(nuclei.metadata) == {
-        "Metadata_ImageNumber",
-        "Metadata_ObjectNumber",
-        "Metadata_Number_Object_Number",
-    }
-    assert nuclei.features.shape == (109, 1933 - 3)
+    # Three axes of the centre, and of two places in each of 8 images.
+    assert {"Metadata_ImageNumber", "Metadata_ObjectNumber"} < set(nuclei.metadata)
+    places = [name for name in nuclei.metadata if "_Location_" in name]
+    assert len(places) == 3 * (1 + 8 + 8)
+    assert not [
+        name for name in nuclei.names if re.search("Location|Center_|Children|Parent", name)
+    ]
+    kept = ["AreaShape_BoundingBoxArea", "Neighbors_NumberOfNeighbors_1", "AreaShape_Orientation"]
+    assert set(kept) < set(nuclei.names)
+    # 3 numbers, 2 centres, 4 edges, 2 counts of parts, 2 numbers of neighbours.
+    assert nuclei.features.shape == (109, 1933 - len(places) - 3 - 2 - 4 - 2 - 2)
     wells = Profiles.read(
         shared_data / "bbbc021_profiles" / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
     )
-    assert list(wells.metadata) == ["Metadata_Plate", "Metadata_Well"]
-    assert wells.features.shape == (632, 516)
+    assert wells.features.shape == (632, 516 + 2 - len(wells.metadata.columns))
+    assert not [name for name in wells.names if re.search("Location|Center_|Children|Parent", name)]
     recipe = Profiles.read(shared_data / "jump_recipe" / "inputs" / "BR00121328.parquet")
     assert len(recipe.names) == 3
     described = {
@@ -237,8 +243,9 @@ def test_tables_of_cellprofiler_and_cytotable_are_read(tmp_path: Path, shared_da
         "Image_URL_DNA": "file:///a.tif",
         "Nuclei_ObjectNumber": 3,
         "Parent_Cells": 2,
+        "Cells_Parent_Nuclei": 1.5,
     }
-    measured = {"Nuclei_AreaShape_Area": 7.5, "Cells_Parent_Nuclei": 1.5, "Cells_Parents": 2.0}
+    measured = {"Nuclei_AreaShape_Area": 7.5, "Cells_Parents": 2.0}
     for name in ("p.csv", "p.parquet"):
         frame = pd.DataFrame([described | measured])
         if name == "p.csv":
@@ -249,6 +256,32 @@ def test_tables_of_cellprofiler_and_cytotable_are_read(tmp_path: Path, shared_da
         assert found.names == list(measured)
         assert found.values("Metadata_Well").tolist() == ["A01"]
         assert found.values("Metadata_Image_FileName_DNA").tolist() == ["a.tif"]
+
+
+@pytest.mark.parametrize("compartment", ["Cells_", "Nuclei_", "Mean_FilteredNuclei_", ""])
+def test_numbers_places_and_counts_of_objects_are_no_features(compartment: str) -> None:
+    """13 columns of a compartment; 6 of them measure it."""
+    described = [
+        "Number_Object_Number",
+        "Parent_Nuclei",
+        "Children_Cells_Count",
+        "Location_Center_X",
+        "Location_MaxIntensity_Y_DNA",
+        "AreaShape_Center_Y",
+        "AreaShape_BoundingBoxMaximum_X",
+    ]
+    measured = [
+        "AreaShape_Area",
+        "AreaShape_BoundingBoxArea",
+        "AreaShape_Zernike_5_1",
+        "Intensity_MeanIntensity_DNA",
+        "Texture_Contrast_DNA_3",
+        "Neighbors_NumberOfNeighbors_3",
+    ]
+    names = [compartment + name for name in described + measured]
+    found = Profiles.from_frame(pd.DataFrame(np.ones((2, 13)), columns=names))
+    assert found.names == [compartment + name for name in measured]
+    assert list(found.metadata) == [f"Metadata_{compartment}{name}" for name in described]
 
 
 def test_damaged_packed_tables_are_named(tmp_path: Path) -> None:

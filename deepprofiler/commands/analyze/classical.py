@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepprofiler.columns import CELL, COUNT, PLATE, SITE, WELL
+from deepprofiler.columns import CELL, COUNT, PLATE, PREFIX, SITE, WELL
 from deepprofiler.commands import run_earlier
 from deepprofiler.commands.analyze.descriptions import left_out_table
-from deepprofiler.errors import ConfigError, DataError, counted
+from deepprofiler.errors import ConfigError, DataError, counted, listing
 from deepprofiler.files import replacing
 from deepprofiler.imaging.object_features import CP_MEASURE, measure_objects, require_cp_measure
 from deepprofiler.imaging.read import inspect, read_labels
@@ -27,6 +27,7 @@ from deepprofiler.parallel import ordered_map
 from deepprofiler.parameters import Decides, deciding
 from deepprofiler.profiling.averages import with_enough_cells
 from deepprofiler.profiling.matching import Joined, defined_means, join, without_undefined
+from deepprofiler.profiling.profile_files import identifying
 from deepprofiler.profiling.profiles import Profiles
 from deepprofiler.progress import track
 from deepprofiler.project import Project
@@ -89,13 +90,14 @@ def require_classical(source: str, path: Path, wells: pd.DataFrame) -> list[str]
         )
     ours = Profiles(wells, np.zeros((len(wells), 1)), ["none"])
     try:
-        joined = join(ours, Profiles.read(path), [PLATE, WELL])
+        theirs = Profiles.read(path)
+        joined = join(ours, theirs, [PLATE, WELL])
     except DataError as error:
         raise DataError(f"classical features of {path.name}: {error}") from None
     features = joined.profiles
     return [
         f"classical features: {len(features.names)} in {source}, of {len(features)} of "
-        f"{len(wells)} wells{_respelled(joined)}"
+        f"{len(wells)} wells{_respelled(joined)}{_not_features(theirs)}"
     ]
 
 
@@ -154,6 +156,15 @@ def classical_wells(project: Project, wells: Profiles, outcome: Outcome) -> Prof
                 f"{', '.join(names[:_NAMED])}{more}"
             )
     return features
+
+
+def _not_features(theirs: Profiles) -> str:
+    """Say how many columns describe objects without measuring them; nothing without any."""
+    names = [name.removeprefix(PREFIX) for name in identifying(map(str, theirs.metadata.columns))]
+    if not names:
+        return ""
+    columns = counted(len(names), "column identifies", "columns identify")
+    return f"; {columns}, place or count objects and are no features: {listing(names, _NAMED)}"
 
 
 def _respelled(joined: Joined) -> str:
