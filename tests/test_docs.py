@@ -283,6 +283,10 @@ def finished(tmp_path, monkeypatch) -> Path:
     (tmp_path / "Image.csv").write_text(
         "ImageNumber,Metadata_Plate,Metadata_Well,Metadata_Site\n1,P1,A01,1\n2,P1,A01,2\n"
     )
+    (tmp_path / "load_data.csv").write_text(
+        "Metadata_Plate,Metadata_Well,Metadata_Site,FileName_OrigDNA,PathName_OrigDNA\n"
+        "P1,A01,1,a.tif,/images/P1\n"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -303,6 +307,9 @@ def test_python_of_the_pages_runs(finished, page):
         located = finished / "project" / "inputs" / "locations" / "P1"
         lines = [len((located / f"A01-{site}-Nuclei.csv").read_text().split()) for site in "12"]
         assert lines == [3, 1]
+        index = (finished / "project" / "inputs" / "metadata" / "index.csv").read_text()
+        assert index.splitlines()[0] == "Metadata_Plate,Metadata_Well,Metadata_Site,OrigDNA"
+        assert index.splitlines()[1] == "P1,A01,1,/images/P1/a.tif"
         assert names["matrix"].shape == (2, 4)
         assert list(names["site"]) == ["1", "1"]
         assert np.load(finished / "npz/P1/A01/1.npz")["features"].shape == (2, 4)

@@ -37,6 +37,8 @@ from deepprofiler.files import replacing
 from deepprofiler.imaging.read import ImageFile
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LOAD_FILE = re.compile(r"(Image_)?FileName_(.+)")
+_LOAD_DATA = re.compile(r"(Image_)?PathName_(.+)")
 _SOLVENT = r"dmso(?:[ _-].*)?"
 _IMAGE = re.compile(r".*\.(tiff?|png)", re.IGNORECASE)
 
@@ -377,14 +379,15 @@ def read_index(
     Raises
     ------
     DataError
-        The table cannot be read, lacks a column, has blank or repeated identifiers, wells or sites
-        that are written in two ways, or blank paths; problems of rows are collected and shown with
-        their lines.
+        The table cannot be read, is one of CellProfiler's LoadData, lacks a column, has blank or
+        repeated identifiers, wells or sites that are written in two ways, or blank paths; problems
+        of rows are collected and shown with their lines.
     ConfigError
         A channel or role is named that the table does not have.
     """
     source = read_table(path)
     cells, positions, notes = named_columns(source)
+    _refuse_load_data(path.name, cells, channels)
     image_columns = _image_columns(path.name, cells, positions, skip=PREFIX)
     channels = tuple(channels) or image_columns
     _check_channels(path.name, channels, cells)
@@ -426,6 +429,32 @@ def read_index(
     if index.has("control") and not index.negative.any():
         notes.append(index.without_negatives())
     return index
+
+
+def _refuse_load_data(source: str, columns: Iterable[str], channels: Sequence[str]) -> None:
+    """Refuse a table of CellProfiler's LoadData: the folder of a file is in a column of its own.
+
+    Raises
+    ------
+    DataError
+        A file's name and its folder are in two columns, and no channels are chosen.
+    """
+    listed = list(columns)
+    folders = {match[2] for name in listed if (match := _LOAD_DATA.fullmatch(name))}
+    names = [
+        (name, match[2])
+        for name in listed
+        if (match := _LOAD_FILE.fullmatch(name)) and match[2] in folders
+    ]
+    if names and not channels:
+        column, channel = names[0]
+        raise DataError(
+            f"{source} is a table of CellProfiler's LoadData (columns {listing(listed, shown=6)}): "
+            f"file names are apart from their folders, for {listing(c for _, c in names)}. Give "
+            f"each channel one column with the whole path, such as `{channel}` with folder and "
+            f"{column} joined by `/`, and remove these columns; docs/how-to.md has a script. If "
+            "the names alone are right below inputs/images, list the columns in dataset.channels"
+        )
 
 
 def _negative_value(source: str, values: pd.Series, lines: Sequence[int]) -> tuple[str, list[str]]:

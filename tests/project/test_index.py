@@ -5,6 +5,7 @@ import io
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from base_project import CHANNELS, BaseProject
 
@@ -508,6 +509,39 @@ def test_values_that_are_neither_learned_nor_watched(tmp_path, base):
         validation_sites(index, Validation(values=("val",), training=("trian",)))
     with pytest.raises(ConfigError, match=r"training names `val` .* held out"):
         validation_sites(index, Validation(values=("val",), training=("val", "train")))
+
+
+def test_real_load_data_table(shared_data, tmp_path):
+    path = shared_data / "bbbc021_profiles" / "BBBC021_v1_image.csv.gz"
+    with pytest.raises(DataError) as caught:
+        read_index(path, IMAGES)
+    message = str(caught.value)
+    assert message.startswith("BBBC021_v1_image.csv.gz is a table of CellProfiler's LoadData")
+    assert "for `DAPI`, `Tubulin`, `Actin`" in message
+    assert "`DAPI` with folder and Image_FileName_DAPI joined by `/`" in message
+
+    table = pd.read_csv(path, dtype=str)
+    table["Site"] = table["Image_FileName_DAPI"].str.extract(r"_s(\d)_")
+    for channel in ("DAPI", "Tubulin", "Actin"):
+        folder = table.pop(f"Image_PathName_{channel}")
+        table[channel] = folder + "/" + table.pop(f"Image_FileName_{channel}")
+    table = table.rename(
+        columns={"Image_Metadata_Plate_DAPI": "Plate", "Image_Metadata_Well_DAPI": "Well"}
+    )
+    table.to_csv(tmp_path / "index.csv", index=False)
+    index = read_index(tmp_path / "index.csv", IMAGES)
+    assert (len(index.sites), index.channels) == (13200, ("DAPI", "Tubulin", "Actin"))
+    assert all(file.path.parent.name == site.plate for site in index.sites for file in site.files)
+
+
+def test_load_data_columns_that_are_chosen(tmp_path, base):
+    for row in base.rows:
+        for channel in CHANNELS:
+            row |= {f"FileName_{channel}": row.pop(channel), f"PathName_{channel}": "/far"}
+    assert "is a table of CellProfiler's LoadData" in refuse(tmp_path, base.rows)
+    names = tuple(f"FileName_{channel}" for channel in CHANNELS)
+    index = read(tmp_path, base.rows, channels=names)
+    assert index.sites[0].files[0] == ImageFile(IMAGES / "P1/A01_s1_DNA.tif", 0, 1)
 
 
 def test_real_plate(shared_data):
