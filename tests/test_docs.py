@@ -277,10 +277,12 @@ def finished(tmp_path, monkeypatch) -> Path:
     ):
         (inputs / name).parent.mkdir(parents=True)
         (inputs / name).write_text(text)
-    (tmp_path / "Nuclei.csv").write_text(
+    run = tmp_path / "cellprofiler" / "P1"
+    run.mkdir(parents=True)
+    (run / "Nuclei.csv").write_text(
         "ImageNumber,ObjectNumber,AreaShape_Center_X,AreaShape_Center_Y\n1,1,20.5,30\n1,2,40,50\n"
     )
-    (tmp_path / "Image.csv").write_text(
+    (run / "Image.csv").write_text(
         "ImageNumber,Metadata_Plate,Metadata_Well,Metadata_Site\n1,P1,A01,1\n2,P1,A01,2\n"
     )
     (tmp_path / "load_data.csv").write_text(
@@ -307,6 +309,7 @@ def test_python_of_the_pages_runs(finished, page):
         located = finished / "project" / "inputs" / "locations" / "P1"
         lines = [len((located / f"A01-{site}-Nuclei.csv").read_text().split()) for site in "12"]
         assert lines == [3, 1]
+        assert len(pd.read_parquet(finished / "project" / "classical.parquet")) == 2
         index = (finished / "project" / "inputs" / "metadata" / "index.csv").read_text()
         assert index.splitlines()[0] == "Metadata_Plate,Metadata_Well,Metadata_Site,OrigDNA"
         assert index.splitlines()[1] == "P1,A01,1,/images/P1/a.tif"

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import WELL, place_name
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, counted
 from deepprofiler.profiling.normalizer import LeftOut
-from deepprofiler.profiling.profiles import Profiles
+from deepprofiler.profiling.profile_files import object_keys
+from deepprofiler.profiling.profiles import Profiles, row_text
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
         Theirs lacks one of the columns, one of the tables writes a well in two ways, or no row is
         in both.
     """
+    require_different_objects(theirs)
     theirs = defined_means(_as_text(theirs, on), on)
     theirs = theirs.subset(np.isfinite(theirs.features).any(axis=1))
     their_keys, our_keys = _keys(theirs, on), _keys(ours, on)
@@ -114,6 +116,36 @@ def join(ours: Profiles, theirs: Profiles, on: Sequence[str]) -> Joined:
         [_row_text(our_keys[row]) for row in np.flatnonzero(~matched)],
         [(str(own), str(other)) for own, other in wells if str(own) != str(other)],
     )
+
+
+def require_different_objects(profiles: Profiles) -> None:
+    """Refuse a table of single objects in which one occurs twice.
+
+    CellProfiler numbers images from 1 in each folder of output. Tables of several folders that are
+    joined by that number alone give the cells of each folder to the wells of all.
+
+    Raises
+    ------
+    DataError
+        Two rows have the same numbers of image and object, and do not differ in plate, well or
+        another column of metadata that is not a place.
+    """
+    keys = object_keys(map(str, profiles.metadata.columns))
+    if not keys:
+        return
+    repeated = profiles.metadata.duplicated(keys)
+    if repeated.any():
+        second = int(repeated.to_numpy().argmax())
+        object_of = profiles.metadata.groupby(keys, dropna=False).ngroup().to_numpy()
+        first = int((object_of == object_of[second]).argmax())
+        numbers = {name: profiles.metadata[name].iloc[second] for name in keys}
+        raise DataError(
+            f"rows {first + 1} and {second + 1} are the same object ({row_text(numbers)}), and "
+            f"{counted(int(repeated.sum()), 'row repeats', 'rows repeat')} another: ImageNumber "
+            "begins at 1 in each folder of CellProfiler. Join Nuclei.csv and Image.csv within each "
+            "folder before the folders are put together, and add a column that names the folder, "
+            "such as Metadata_Site"
+        )
 
 
 def without_undefined(profiles: Profiles) -> tuple[Profiles, dict[str, LeftOut]]:

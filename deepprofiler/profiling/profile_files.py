@@ -26,10 +26,9 @@ _CONTROL_IN_WORDS = f"{_CONTROL}_Role"
 _MEASURED = ("Cells_", "Cytoplasm_", "Nuclei_")
 
 
+_NUMBERS = r"ImageNumber|ObjectNumber|TableNumber|Number_Object_Number"
 # Any of these columns says that a table is of CellProfiler or CytoTable.
-_FOREIGN = re.compile(
-    r"(?:.+_)?(?:ImageNumber|ObjectNumber|TableNumber|Number_Object_Number|AreaShape_.+)|Image_.+"
-)
+_FOREIGN = re.compile(rf"(?:.+_)?(?:{_NUMBERS}|AreaShape_.+)|Image_.+")
 # Their columns that say which image or object a row is, where it lies, and how many parts it has,
 # not how it looks. Those of objects may follow the name of a compartment.
 _OF_IMAGES = (
@@ -37,14 +36,17 @@ _OF_IMAGES = (
     r"|ExecutionTime|ModuleError|ProcessingStatus|Count)_.+"
 )
 _OF_OBJECTS = (
-    r"ImageNumber|ObjectNumber|TableNumber|Number_Object_Number"
-    r"|Neighbors_(?:First|Second)ClosestObjectNumber_.+"
+    r"Neighbors_(?:First|Second)ClosestObjectNumber_.+"
     r"|TrackObjects_(?:Label|ParentImageNumber|ParentObjectNumber)_.+"
     r"|Parent_.+|Children_.+_Count"
     r"|Location_(?:Center|CenterMassIntensity|MaxIntensity)_[XYZ](?:_.+)?"
     r"|AreaShape_(?:Center|BoundingBoxMinimum|BoundingBoxMaximum)_[XYZ]"
 )
-_IDENTIFIES = re.compile(rf"{_OF_IMAGES}|(?:.+_)?(?:{_OF_OBJECTS})")
+_IDENTIFIES = re.compile(rf"{_OF_IMAGES}|(?:.+_)?(?:{_NUMBERS}|{_OF_OBJECTS})")
+_PER_OBJECT = re.compile(rf"(?:.+_)?(?:{_OF_OBJECTS})")
+_IMAGE_NUMBER, _OBJECT_NUMBER = (
+    re.compile(rf"{PREFIX}(?:.+_)?{name}") for name in ("ImageNumber", "Object_?Number")
+)
 
 MISSING_NUMBERS = ["", "nan", "NaN", "NA"]
 
@@ -232,6 +234,19 @@ def plain_name(name: str, *, foreign: bool) -> str:
 def identifying(metadata: Iterable[str]) -> list[str]:
     """Return the columns of metadata that CellProfiler identifies, places or counts objects by."""
     return [name for name in metadata if _IDENTIFIES.fullmatch(name.removeprefix(PREFIX))]
+
+
+def object_keys(metadata: Iterable[str]) -> list[str]:
+    """Return the columns of metadata that tell the objects of a table of CellProfiler apart.
+
+    Those are numbers of images and objects, and whatever else is not a place, count or number of
+    another object. Empty where rows are no objects: where images or objects have no number.
+    """
+    names = list(metadata)
+    numbered = any(map(_IMAGE_NUMBER.fullmatch, names)), any(map(_OBJECT_NUMBER.fullmatch, names))
+    if not all(numbered):
+        return []
+    return [name for name in names if not _PER_OBJECT.fullmatch(name.removeprefix(PREFIX))]
 
 
 # Files of AnnData.

@@ -51,7 +51,7 @@ def read_locations(path: Path) -> pd.DataFrame:
     ------
     DataError
         The file is missing, empty, or not of this form; or a coordinate is text; or a
-        CellProfiler file holds several images.
+        CellProfiler file holds several images, or one object twice.
     """
     table = read_table(path)
     columns = {name: table.columns.index(name) for name in table.columns if name}
@@ -62,6 +62,8 @@ def read_locations(path: Path) -> pd.DataFrame:
     centers = dict(zip(("x", "y"), pair, strict=True))
     if "ImageNumber" in columns:
         _require_one_image(table, columns["ImageNumber"])
+        if "ObjectNumber" in columns:
+            _require_different_objects(table, columns["ObjectNumber"])
     if "ImageNumber" in columns or pair == _CENTERS[-1]:
         other = {"area": "AreaShape_Area"} if "AreaShape_Area" in columns else {}
     else:
@@ -85,6 +87,19 @@ def _require_one_image(table: TextTable, place: int) -> None:
             f"{table.path} holds the cells of {len(numbers)} images (ImageNumber "
             f"{listing(sorted(numbers), shown=5)}); write one file for each site"
         )
+
+
+def _require_different_objects(table: TextTable, place: int) -> None:
+    lines: dict[str, int] = {}
+    for row, line in zip(table.rows, table.lines, strict=True):
+        number = row[place] if len(row) > place else ""
+        if number and lines.setdefault(number, line) != line:
+            raise DataError(
+                f"{table.path} lines {lines[number]} and {line}: ObjectNumber {number} occurs "
+                "twice. ImageNumber begins at 1 in each folder of CellProfiler, so these are cells "
+                "of several folders: split Nuclei.csv of each folder by Image.csv of the same "
+                "folder"
+            )
 
 
 def _numbers(table: TextTable, place: int, column: str) -> np.ndarray:

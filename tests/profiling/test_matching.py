@@ -85,3 +85,44 @@ def test_a_row_of_theirs_without_a_value_is_no_row() -> None:
     found = join(ours, Profiles(metadata, features, ["a", "b"]), ["Metadata_Well"])
     assert found.missing == ["A02"]
     np.testing.assert_array_equal(found.profiles.features, features[[0, 2]])
+
+
+def folder_of(cellprofiler: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Nuclei and images of one folder of CellProfiler, whose only image is number 1."""
+    nuclei = pd.DataFrame(
+        {
+            "ImageNumber": 1,
+            "ObjectNumber": np.arange(1, 18),
+            "Nuclei_Location_Center_X": np.random.default_rng(len(cellprofiler)).uniform(size=17),
+            "Nuclei_AreaShape_Area": 50.0 + ord(cellprofiler),
+        }
+    )
+    images = pd.DataFrame(
+        {"ImageNumber": [1], "Metadata_Plate": ["P1"], "Metadata_Well": [f"{cellprofiler}01"]}
+    )
+    return nuclei, images
+
+
+def test_cells_of_several_folders_are_not_multiplied() -> None:
+    """17 nuclei in each of 4 folders; joined by ImageNumber alone, each well gets 68."""
+    nuclei, images = zip(*map(folder_of, "ABCD"), strict=True)
+    ours = table(["P1"] * 4, ["A01", "B01", "C01", "D01"], np.zeros((4, 1)))
+    multiplied = pd.concat(nuclei).merge(pd.concat(images), on="ImageNumber")
+    assert (multiplied.groupby("Metadata_Well").size() == 68).all()
+    with pytest.raises(DataError, match=r"rows 1 and 69 are the same object .*ImageNumber 1"):
+        join(ours, Profiles.from_frame(multiplied), ON)
+    own = [part.merge(image, validate="m:1") for part, image in zip(nuclei, images, strict=True)]
+    found = join(ours, Profiles.from_frame(pd.concat(own)), ON).profiles
+    assert found.names == ["Nuclei_AreaShape_Area"]
+    assert found.features[:, 0].tolist() == [50.0 + ord(letter) for letter in "ABCD"]
+
+
+def test_what_tells_folders_apart_makes_objects_differ() -> None:
+    """Two sites of one well, each of which is image 1 of a folder of its own."""
+    nuclei, images = folder_of("A")
+    sites = [nuclei.merge(images).assign(Metadata_Site=site) for site in ("1", "2")]
+    ours = table(["P1"], ["A01"], np.zeros((1, 1)))
+    assert len(join(ours, Profiles.from_frame(pd.concat(sites)), ON).profiles) == 1
+    without = pd.concat(sites).drop(columns="Metadata_Site")
+    with pytest.raises(DataError, match="17 rows repeat another"):
+        join(ours, Profiles.from_frame(without), ON)

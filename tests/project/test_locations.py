@@ -80,6 +80,14 @@ def test_cellprofiler_file_of_several_images(path):
         read_locations(path)
 
 
+def test_one_object_twice_is_of_two_folders(path):
+    """Image 1 of two folders of CellProfiler."""
+    columns = "ImageNumber,ObjectNumber,AreaShape_Center_X,AreaShape_Center_Y\n"
+    path.write_text(columns + "1,1,10,10\n1,2,20,20\n1,1,30,30\n")
+    with pytest.raises(DataError, match=r"lines 2 and 4: ObjectNumber 1 occurs twice.*same folder"):
+        read_locations(path)
+
+
 def test_what_is_written_is_read(tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0, 100, (2, 20))
