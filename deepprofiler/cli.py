@@ -63,9 +63,11 @@ def cli(context: click.Context, /, **options: Any) -> None:
     """Learn single-cell features from plate images, with treatments as weak labels.
 
     `run` does everything from images and an index to the report. You can also call the commands
-    one by one: each runs missing earlier ones first, and continues where it was interrupted.
+    one by one: each runs missing earlier ones first, and continues where it was interrupted. Only
+    for an experiment that you name must you run `train` yourself.
     """
-    context.obj = options
+    given = context.get_parameter_source("exp") is not click.core.ParameterSource.DEFAULT
+    context.obj = options | {"exp_is_named": given}
 
 
 def _project(context: click.Context, **changes: Any) -> Project:
@@ -82,6 +84,7 @@ def _project(context: click.Context, **changes: Any) -> Project:
         root=options["root"],
         config_name=changes.get("config", options["config"]),
         experiment=options["exp"],
+        experiment_is_named=options["exp_is_named"],
         single_cells=options["single_cells"],
         index_name=changes.get("metadata", options["metadata"]),
         cores=options["cores"],

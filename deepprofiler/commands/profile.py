@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, SITE
-from deepprofiler.commands import run_earlier
+from deepprofiler.commands import other_experiments, run_earlier
 from deepprofiler.commands.export_cells import make_inputs
-from deepprofiler.errors import DataError, counted
+from deepprofiler.errors import ConfigError, DataError, counted
 from deepprofiler.files import replacing
 from deepprofiler.learning.extract import extract
 from deepprofiler.parallel import ordered_map
@@ -82,13 +82,42 @@ def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
     Returns
     -------
     Outcome
+
+    Raises
+    ------
+    ConfigError
+        There are no weights, and the experiment or the weights were named, or other experiments
+        exist: only the first of all is trained without being asked for.
     """
+    if random_seed is None:
+        _refuse_unasked_training(project)
     make_inputs(project)
     weights = _weights(project, random_seed)
     if random_seed is None:
         write_config(project, weights.seed, keep_training=weights.trained)
     baseline = None if random_seed is None else f"random-{random_seed}"
     return _Profiler(project, weights, baseline).run()
+
+
+def _refuse_unasked_training(project: Project) -> None:
+    """Stop where training, the longest command, would begin because of a slip.
+
+    A name may be mistyped, ``--exp`` forgotten, or a config of the original name no weights.
+    """
+    settings = project.config.profile
+    path = project.checkpoint_path(settings.checkpoint)
+    if settings.checkpoint not in TRAINED or path.exists():
+        return
+    weights_are_named = "checkpoint" in settings.model_fields_set
+    if not (weights_are_named or project.experiment_is_named or project.experiments()):
+        return
+    files = sorted(file.name for file in path.parent.glob("[!.]*"))
+    choices = ["random", "imagenet", *files]
+    raise ConfigError(
+        f"{path} does not exist: experiment {project.experiment} is not trained; run `train` to "
+        f"train it; name other weights in profile.checkpoint: {', '.join(choices)}; "
+        f"{other_experiments(project)}"
+    )
 
 
 def _weights(project: Project, random_seed: int | None) -> Weights:

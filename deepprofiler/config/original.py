@@ -412,7 +412,8 @@ def _checkpoint(value: Any, config: FlatConfig) -> Result:
         return {"profile.checkpoint": value}, "is kept"
     if config.get("profile.use_pretrained_input_size"):
         return {}, "is ignored: it names no file, so the weights of ImageNet are used"
-    return {}, "is ignored: it names no file, so the last epoch's weights are used"
+    # Named, so that `profile` does not train by itself.
+    return {"profile.checkpoint": "last"}, "is now `profile.checkpoint`: last, which `train` makes"
 
 
 #: Functions for the keys that are neither only renamed nor always ignored.

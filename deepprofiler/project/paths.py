@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 # Folders of outputs/ that no experiment and no set of crops may be called.
 _TAKEN = ("illumination", "compressed", "labels")
+# Folders that only experiments have, in which training, `profile` and `analyze` write.
+_OF_EXPERIMENTS = ("checkpoint", "features", "baselines", "profiles")
+DEFAULT_EXPERIMENT = "results"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Project:
         A file in ``inputs/config``; may be left out where there is just one.
     experiment : str
         Name of the folder in ``outputs`` for what one config produces.
+    experiment_is_named : bool
+        Whether the user chose that name: then nothing of it means that it may be mistyped. Any
+        name but the default was chosen.
     single_cells : str
         Name of the folder in ``outputs`` for the exported crops.
     index_name : str
@@ -52,14 +58,17 @@ class Project:
 
     root: Path
     config_name: str | None = None
-    experiment: str = "results"
+    experiment: str = DEFAULT_EXPERIMENT
     single_cells: str = "single-cells"
     index_name: str = "index.csv"
     cores: int = 0
     strict: bool = False
+    experiment_is_named: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
+        if self.experiment != DEFAULT_EXPERIMENT:
+            object.__setattr__(self, "experiment_is_named", True)
         for option, name in (("--exp", self.experiment), ("--single-cells", self.single_cells)):
             if not name.strip():
                 raise ConfigError(f"{option} is blank; give it a name, or leave it out")
@@ -212,6 +221,15 @@ class Project:
     def experiment_folder(self) -> Path:
         """Outputs of one config."""
         return self.outputs / file_name(self.experiment)
+
+    def experiments(self) -> list[str]:
+        """Folder names of the experiments of which there are weights, features or profiles."""
+        paths = [path for name in _OF_EXPERIMENTS for path in self.outputs.glob(f"*/{name}/*")]
+        return sorted({path.parts[-3] for path in paths if not path.name.startswith(".")})
+
+    def has_experiment(self) -> bool:
+        """Whether there are weights, features or profiles of this experiment."""
+        return self.experiment_folder.name in self.experiments()
 
     @property
     def checkpoint_folder(self) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, COUNT, FLAG, PLATE, SITE, WELL
-from deepprofiler.commands import run_earlier
+from deepprofiler.commands import require_experiment, run_earlier
 from deepprofiler.config.schema import Crops
 from deepprofiler.errors import DataError, counted
 from deepprofiler.files import replacing
@@ -161,6 +161,7 @@ def aggregate_wells(project: Project, outcome: Outcome, *, again: bool = False) 
     aggregated = None if again else _read_if_current(folder, aggregation)
     if aggregated is None:
         if not all(path.exists() for path in aggregation.paths):
+            require_experiment(project)
             outcome.add(run_earlier(project, "profile", "some wells have no features"))
         files = states(aggregation.files)
         aggregated = aggregation.average()
