@@ -271,7 +271,7 @@ def write_h5ad(metadata: pd.DataFrame, features: pd.DataFrame, path: Path) -> No
     """
     anndata = _anndata()
     described = {
-        str(name): column.to_numpy()
+        str(name): _numbers(column)
         if pd.api.types.is_numeric_dtype(column)
         else pd.Categorical(column.to_numpy(dtype=object))
         for name, column in metadata.items()
@@ -283,7 +283,7 @@ def write_h5ad(metadata: pd.DataFrame, features: pd.DataFrame, path: Path) -> No
         }
     rows = pd.Index([str(row) for row in range(len(metadata))])
     anndata.AnnData(
-        X=features.to_numpy(dtype=np.float32),
+        X=features.to_numpy(dtype=np.float32, na_value=np.nan),
         obs=pd.DataFrame(described, index=rows),
         var=_features([str(name) for name in features.columns]),
         uns={"mantispy": _rows(metadata)},
@@ -316,6 +316,18 @@ def read_h5ad(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if _CONTROL not in metadata:
         metadata = metadata.rename(columns={_CONTROL_IN_WORDS: _CONTROL})
     return metadata, features
+
+
+def _numbers(column: pd.Series) -> Any:
+    """Return numbers as AnnData can write them: of NumPy, or whole and true with missing ones."""
+    if isinstance(column.dtype, np.dtype):
+        return column.to_numpy()
+    kind = column.dtype.kind
+    if kind == "f":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if column.hasnans:
+        return column.astype("boolean" if kind == "b" else "Int64").array
+    return column.to_numpy(dtype=np.bool_ if kind == "b" else np.int64)
 
 
 def _rows(metadata: pd.DataFrame) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class Profiles:
             (key if isinstance(key, tuple) else (key,), np.asarray(rows))
             for key, rows in grouped.items()
         ]
-        return sorted(keyed, key=lambda pair: pair[0])
+        return sorted(keyed, key=lambda pair: [_blank_last(value) for value in pair[0]])
 
     def describe(self, row: int) -> str:
         """Return the first columns of a row in words, for messages."""
@@ -277,6 +277,11 @@ class Profiles:
             return cls.from_frame(frame)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+
+
+def _blank_last(value: Any) -> tuple[bool, Any]:
+    """Sort key of a value that may be missing; pandas.NA compares with nothing."""
+    return (True, 0) if pd.isna(value) else (False, value)
 
 
 def row_text(identity: Mapping[str, Any]) -> str:

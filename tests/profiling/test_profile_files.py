@@ -53,6 +53,64 @@ def test_a_file_gives_everything_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.h5ad"]
 
 
+def nullable() -> Profiles:
+    """Columns of every type of pandas in which a value can be missing, and some where one is."""
+    metadata = pd.DataFrame(
+        {
+            "Metadata_Well": pd.array(["A01", None, "A03"], dtype="string"),
+            "Metadata_Passage": pd.array([1, None, 3], dtype="Int64"),
+            "Metadata_Replicate": pd.array([1, 2, 3], dtype="Int32"),
+            "Metadata_Fresh": pd.array([True, None, False], dtype="boolean"),
+            "Metadata_Few_Cells": pd.array([True, False, False], dtype="boolean"),
+            "Metadata_Dose": pd.array([0.5, None, 2], dtype="Float64"),
+        }
+    )
+    features = pd.DataFrame(
+        {
+            "a": pd.array([1, None, 3], dtype="Int64"),
+            "b": pd.array([0.5, None, 1.5], dtype="Float64"),
+            "c": [0.25, 0.5, 0.75],
+        }
+    )
+    return Profiles.from_frame(pd.concat([metadata, features], axis=1))
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.h5ad"])
+def test_columns_in_which_a_value_can_be_missing(tmp_path: Path, name: str) -> None:
+    """They come back, and the missing values stay missing."""
+    if name.endswith(".h5ad"):
+        anndata()
+    profiles = nullable()
+    profiles.write(tmp_path / name)
+    numeric = [name for name in profiles.metadata if name != "Metadata_Well"]
+    again = Profiles.read(
+        tmp_path / name,
+        numeric=[name for name in numeric if name[9:] not in ("Fresh", "Few_Cells")],
+    )
+    assert again.values("Metadata_Well").tolist() == ["A01", "", "A03"]
+    for column, values in (
+        ("Metadata_Passage", [1, None, 3]),
+        ("Metadata_Replicate", [1, 2, 3]),
+        ("Metadata_Dose", [0.5, None, 2]),
+    ):
+        found = again.metadata[column]
+        assert [None if pd.isna(value) else value for value in found] == values
+    for column, texts in (
+        ("Metadata_Fresh", ["True", "", "False"]),
+        ("Metadata_Few_Cells", ["True", "False", "False"]),
+    ):
+        found = again.metadata[column]
+        assert ["" if pd.isna(value) else str(value) for value in found] == texts
+    np.testing.assert_array_equal(
+        again.features, [[1, 0.5, 0.25], [np.nan, np.nan, 0.5], [3, 1.5, 0.75]]
+    )
+
+
+def test_missing_numbers_are_a_group_of_their_own() -> None:
+    groups = nullable().groups(["Metadata_Passage"])
+    assert [rows.tolist() for _, rows in groups] == [[0], [2], [1]]
+
+
 def test_anndata_reads_it_as_scanpy_wants_it(tmp_path: Path) -> None:
     profiles = made()
     read_h5ad = anndata().read_h5ad
