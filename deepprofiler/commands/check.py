@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprofiler.errors import DataError, DeepProfilerError, counted
+from deepprofiler.columns import PREFIX
+from deepprofiler.commands.locate import channel_note
+from deepprofiler.config.roles import similar_columns
+from deepprofiler.errors import ConfigError, DataError, DeepProfilerError, counted, listing
 from deepprofiler.files import file_digest
 from deepprofiler.imaging.read import ImageFile, inspect, read_labels, read_site
 from deepprofiler.parallel import ordered_map
@@ -130,11 +133,11 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
         sizes[plate] = _check_plate(project, plate, pairs, findings)
     stated = {plate: size for plate, size in sizes.items() if size is not None}
     if stated:
-        listing = ", ".join(f"{plate} {size:.4g}" for plate, size in stated.items())
-        findings.facts.append(f"pixel size in µm by plate: {listing}")
+        by_plate = ", ".join(f"{plate} {size:.4g}" for plate, size in stated.items())
+        findings.facts.append(f"pixel size in µm by plate: {by_plate}")
         if max(stated.values()) > 1.01 * min(stated.values()):
             findings.warnings.append(
-                f"pixel sizes differ between plates ({listing} µm): a crop of "
+                f"pixel sizes differ between plates ({by_plate} µm): a crop of "
                 f"{project.config.crops.size} pixels covers another area on each"
             )
 
@@ -159,8 +162,8 @@ def _check_plate(
             if not plane.problem:
                 first_of_size.setdefault(plane.shape, str(file.path))
     if len(first_of_size) > 1:
-        listing = "; ".join(f"{h} × {w}: {path}" for (h, w), path in first_of_size.items())
-        findings.problems.append(f"plate {plate} mixes image sizes ({listing})")
+        shapes = "; ".join(f"{h} × {w}: {path}" for (h, w), path in first_of_size.items())
+        findings.problems.append(f"plate {plate} mixes image sizes ({shapes})")
     expected = dataset.image_size
     for height, width in first_of_size:
         if expected is not None and (height, width) != expected:
@@ -208,6 +211,10 @@ def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Fi
     crops = project.config.crops
     if crops.mode == "cells" and not project.has_locations():
         findings.facts.append("no locations yet; `locate` and `train` write them")
+        try:
+            findings.facts += channel_note(project)
+        except ConfigError as error:
+            findings.warnings.append(f"locate: {error}")
         return
     cells = empty = 0
     first_with: dict[bytes, Site] = {}
@@ -265,8 +272,15 @@ def _check_labels(project: Project, findings: _Findings) -> None:
     index = project.index
     roles = ", ".join(f"{role} = {column}" for role, column in index.roles.items())
     findings.facts.append(f"roles of columns: {roles or 'none'}")
+    findings.facts += [
+        f"the role {role} is played by {index.roles.get(role, 'no column')}, and "
+        f"{listing(columns)} may be meant: set dataset.columns.{role} if so"
+        for role, columns in similar_columns(
+            index.roles, project.config.dataset.columns, [*map(str, index.table)], PREFIX
+        ).items()
+    ]
     findings.problems += [*index.well_conflicts(), *index.batch_conflicts()]
-    findings.warnings += index.control_doubts()
+    findings.warnings += [*index.control_doubts(), *index.mechanism_doubts()]
     if not index.has("label"):
         findings.facts.append("no label column: `profile` works, `train` does not")
         return

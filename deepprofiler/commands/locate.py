@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,7 @@ def locate(project: Project, *, labels: bool = False) -> Outcome:
     failures.write()
     unfinished.unlink(missing_ok=True)
     outcome = Outcome("locate", left_out=failures.counts(), then="export-sc (or train)")
+    outcome.notes += channel_note(project)
     if counts:
         outcome.wrote.append(
             f"{sum(counts)} cells of {len(counts)} sites to inputs/locations "
@@ -109,7 +111,7 @@ def nuclear_channel(project: Project) -> int:
     Raises
     ------
     ConfigError
-        ``locate.channel`` is not a channel, or is not given and no name tells.
+        ``locate.channel`` is not a channel, or is not given and no name tells, or several do.
     """
     channels = project.index.channels
     name = project.config.locate.channel
@@ -121,10 +123,31 @@ def nuclear_channel(project: Project) -> int:
         for position, channel in enumerate(channels):
             if channel.lower() == wanted:
                 return position
-    raise ConfigError(
-        f"none of the channels {', '.join(channels)} is named DNA, Hoechst or DAPI; "
-        "set locate.channel to the one that shows nuclei"
+    # OrigDNA, HOECHST 33342, w1_DAPI
+    positions = [place for place, channel in enumerate(channels) if _names_nuclei(channel)]
+    if len(positions) == 1:
+        return positions[0]
+    problem = (
+        f"the channels {', '.join(channels[place] for place in positions)} all name DNA, Hoechst "
+        "or DAPI"
+        if positions
+        else f"none of the channels {', '.join(channels)} is named DNA, Hoechst or DAPI"
     )
+    raise ConfigError(f"{problem}; set locate.channel to the one that shows nuclei")
+
+
+def channel_note(project: Project) -> list[str]:
+    """Say which channel shows nuclei, where only a part of its name tells."""
+    channel = project.index.channels[nuclear_channel(project)]
+    if project.config.locate.channel is not None or channel.lower() in _NUCLEAR:
+        return []
+    return [f"nuclei are located in the channel `{channel}`; locate.channel names another"]
+
+
+def _names_nuclei(channel: str) -> bool:
+    """Tell whether a word of a channel's name is that of a stain of nuclei."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", channel)
+    return any(word.lower() in _NUCLEAR for word in words)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,25 @@ _POSITIVE_KINDS = "poscon_"
 ROLES = tuple(Columns.model_fields)
 
 
+#: Other names of such columns in the field, without case and signs.
+_FIELD_NAMES = {
+    "treatment": ("perturbation", "pert"),
+    "compound": (
+        *("broadsample", "pertiname", "pertname", "pertid", "jcp2022", "inchikey"),
+        *("compoundname", "compoundid", "drug", "drugname"),
+    ),
+    "dose": (
+        *("concentration", "conc", "compoundconcentration", "doseum", "pertdose"),
+        *("mmolesperliter", "mgperml"),
+    ),
+    "mechanism": ("moa", "mechanismofaction"),
+    "gene": ("symbol", "genesymbol", "genename", "targetgene"),
+    "batch": ("batchid", "batchname", "batchnumber"),
+    "replicate": ("rep", "replicateid", "replicatenumber"),
+    "control": ("controltype", "perttype", "iscontrol"),
+}
+
+
 def control_meaning(value: str) -> str | None:
     """Tell what a value of a control column means: negative, positive, treated, or None."""
     if value.lower().startswith(_POSITIVE_KINDS):
@@ -122,6 +141,37 @@ def find_roles(
     if lines:
         raise ConfigError("\n".join(lines))
     return roles
+
+
+def similar_columns(
+    roles: Mapping[str, str], named: Columns, columns: Sequence[str], prefix: str
+) -> dict[str, list[str]]:
+    """Find columns that may be meant for roles which no column plays, or only by default.
+
+    Parameters
+    ----------
+    roles : mapping
+        Role to the column that plays it.
+    named : Columns
+        The config's choice; a role that it names is not looked for.
+    columns : sequence of str
+    prefix : str
+        What the columns' names begin with.
+
+    Returns
+    -------
+    dict
+        Role to the columns of metadata that have its name in another case, such as
+        ``Metadata_batch``, or another name of the field for it, such as ``Metadata_moa``.
+    """
+    free = [name for name in columns if name.startswith(prefix) and name not in roles.values()]
+    letters = {name: re.sub(r"[^a-z0-9]", "", name[len(prefix) :].lower()) for name in free}
+    similar = {
+        role: [name for name in free if letters[name] in (role, *_FIELD_NAMES.get(role, ()))]
+        for role in ROLES
+        if getattr(named, role) is None and roles.get(role) != f"{prefix}{role.capitalize()}"
+    }
+    return {role: names for role, names in similar.items() if names}
 
 
 def derive_roles(

@@ -57,7 +57,8 @@ class Locate(Parameters):
     channel: str | None = setting(
         None,
         Decides.LOCATIONS,
-        text="the nuclear channel; none: the first named DNA, Hoechst or DAPI",
+        text="the nuclear channel; none: the first named DNA, Hoechst or DAPI, else the only one "
+        "with such a word in its name",
     )
     min_diameter: PositiveFloat | None = setting(
         None, Decides.LOCATIONS, text="smallest nucleus; none: from the image", unit="pixels"

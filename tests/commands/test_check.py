@@ -11,7 +11,7 @@ from base_project import BaseProject
 from command import command
 
 from deepprofiler.commands.check import check
-from deepprofiler.commands.locate import locate
+from deepprofiler.commands.locate import channel_note, locate, nuclear_channel
 from deepprofiler.project import Project
 
 
@@ -34,6 +34,74 @@ def test_one_image_for_two_sites(base: BaseProject) -> None:
         "warning: index.csv lines 2 (plate P1 well A01 site 1) and 6 (plate P1 well A03 site 1) "
         "name the same image `P1/A01_s1_ER.tif`; give each site its own"
     ]
+
+
+def test_columns_that_the_field_names_otherwise(base: BaseProject) -> None:
+    for row in base.rows:
+        row["Metadata_batch"] = row.pop("Metadata_Batch")
+        row |= dict.fromkeys(("Metadata_broad_sample", "Metadata_pert_iname"), "BRD-K1")
+        row["Metadata_moa"] = "kinase inhibitor"
+    base.write_index()
+    project = Project(base.root, cores=1)
+    notes = check(project).notes
+    offered = [note for note in notes if note.startswith("the role ")]
+    assert offered == [
+        "the role compound is played by no column, and `Metadata_broad_sample`, "
+        "`Metadata_pert_iname` may be meant: set dataset.columns.compound if so",
+        "the role mechanism is played by no column, and `Metadata_moa` may be meant: "
+        "set dataset.columns.mechanism if so",
+        "the role batch is played by Metadata_Plate, and `Metadata_batch` may be meant: "
+        "set dataset.columns.batch if so",
+    ]
+    assert not project.index.has("mechanism")
+    base.config["dataset"]["columns"] = {"compound": "pert_iname", "mechanism": "moa"}
+    base.config["dataset"]["columns"]["batch"] = "Metadata_batch"
+    base.write_config()
+    notes = check(Project(base.root, cores=1)).notes
+    assert [note for note in notes if note.startswith("the role ")] == []
+
+
+@pytest.mark.parametrize("name", ["HOECHST 33342", "OrigDNA", "dna", "w1_DAPI", "Hoechst33342"])
+def test_the_channel_of_nuclei_by_a_part_of_its_name(base: BaseProject, name: str) -> None:
+    for row in base.rows:
+        row[name] = row.pop("DNA")
+    base.config["dataset"]["channels"] = ["ER", name, "AGP"]
+    base.write_config()
+    base.write_index()
+    project = Project(base.root, cores=1)
+    assert nuclear_channel(project) == 1
+    said = [f"nuclei are located in the channel `{name}`; locate.channel names another"]
+    assert channel_note(project) == (said if name != "dna" else [])
+
+
+def test_channels_of_which_none_or_two_may_show_nuclei(base: BaseProject) -> None:
+    shutil.rmtree(base.root / "inputs" / "locations")
+    assert checked(base) == []
+    for row in base.rows:
+        row |= {"OrigDNA": row.pop("DNA"), "IllumDNA": row.pop("ER")}
+    base.write_index()
+    for channels, problem in (
+        (["OrigDNA", "IllumDNA"], "the channels OrigDNA, IllumDNA all name DNA, Hoechst or DAPI"),
+        (["AGP"], "none of the channels AGP is named DNA, Hoechst or DAPI"),
+    ):
+        base.config["dataset"]["channels"] = channels
+        base.write_config()
+        assert f"warning: locate: {problem}; set locate.channel" in checked(base)[0]
+
+
+def test_several_mechanisms_in_one_value(base: BaseProject) -> None:
+    """The treatment of T1 has two, of which T2 shares one."""
+    mechanisms = {"T1": "kinase inhibitor|mTOR inhibitor", "T2": "mTOR inhibitor", "DMSO": ""}
+    for row in base.rows:
+        row["Metadata_Mechanism"] = mechanisms[row["Metadata_Treatment"]]
+    base.write_index()
+    (warning,) = checked(base)
+    line = 2 + [row["Metadata_Treatment"] for row in base.rows].index("T1")
+    assert warning == (
+        f"warning: index.csv line {line}: Metadata_Mechanism is `kinase inhibitor|mTOR inhibitor`; "
+        "1 of 2 mechanisms hold `|`. Each is compared as a whole: `kinase inhibitor|mTOR inhibitor` "
+        "matches neither `kinase inhibitor` nor `mTOR inhibitor`; give one mechanism to each compound"
+    )
 
 
 def test_facts_that_differ_within_a_well_or_a_plate(base: BaseProject) -> None:
