@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -12,21 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepprofiler import __version__
-from deepprofiler.errors import ConfigError, DeepProfilerError, counted
+from deepprofiler.errors import ConfigError, DeepProfilerError, counted, refusal
 
 if TYPE_CHECKING:
     from deepprofiler.project import Project
     from deepprofiler.project.outcome import Outcome
 
-# What the file system may refuse, and what the user can do; every other OSError is a bug.
-_USER_ERRORS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write there"),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run again to continue"),
-    errno.EFBIG: "allow this user to write larger files (ulimit -f)",
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "move away the file that is in the way"),
-    errno.EISDIR: "move away the folder that is in the way",
-    errno.ENAMETOOLONG: "choose shorter names",
-}
 # What NumPy, TensorFlow and scikit-learn all take.
 _SEED = click.IntRange(0, 2**32 - 1)
 _NETWORK_COMMANDS = ("layers", "train", "profile", "analyze", "run", "demo")
@@ -280,10 +270,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in _USER_ERRORS:
-            raise
-        place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        click.echo(f"error: {place}; {_USER_ERRORS[error.errno]}", err=True)
+        logging.getLogger("deepprofiler").debug("in detail:", exc_info=error)
+        click.echo(f"error: {refusal(error)}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,89 @@ class DataError(DeepProfilerError):
 
 class PluginError(DeepProfilerError):
     """A plugin is unknown, broken or does not fit the others."""
+
+
+class FileSystemError(DeepProfilerError):
+    """The operating system refused a file, which says nothing about what the file holds."""
+
+
+_LOCK = (
+    "another program has the file open, or the disk offers no file locks: close that program, or, "
+    "on a network disk, set the environment variable HDF5_USE_FILE_LOCKING=FALSE, and run again"
+)
+_CONNECTION = "the connection to the disk was lost: mount it again and run again to continue"
+# What the operating system may refuse, and what the user can do.
+_REMEDIES = {
+    **dict.fromkeys(("EACCES", "EPERM", "EROFS"), "allow this user to write there"),
+    **dict.fromkeys(("ENOSPC", "EDQUOT"), "free some space and run again to continue"),
+    "EFBIG": "allow this user to write larger files (ulimit -f)",
+    **dict.fromkeys(("ENOTDIR", "EEXIST"), "move away the file that is in the way"),
+    "EISDIR": "move away the folder that is in the way",
+    "ENAMETOOLONG": "choose shorter names",
+    **dict.fromkeys(("EMFILE", "ENFILE"), "allow more open files (ulimit -n)"),
+    **dict.fromkeys(("EAGAIN", "ENOMEM"), "end other programs, or use a smaller --cores"),
+    **dict.fromkeys(("EBUSY", "ETXTBSY"), "close the program that uses the file"),
+    "ENOLCK": _LOCK,
+    "EIO": (
+        "the disk, or the network to it, failed: have it checked (dmesg names the device), then "
+        "run again to continue"
+    ),
+    **dict.fromkeys(
+        (
+            "ESTALE",
+            "ETIMEDOUT",
+            "ENOTCONN",
+            "ECONNRESET",
+            "ECONNREFUSED",
+            "ECONNABORTED",
+            "EHOSTDOWN",
+            "EHOSTUNREACH",
+            "ENETDOWN",
+            "ENETUNREACH",
+            "EREMOTEIO",
+            "ENODEV",
+            "ENXIO",
+            "ESHUTDOWN",
+        ),
+        _CONNECTION,
+    ),
+}
+_ELSE = "run again to continue; if the same comes again, add --verbose and report what it prints"
+
+
+def system_remedy(error: OSError) -> str | None:
+    """Say what to do where the operating system refused a file; None for other reasons.
+
+    Parameters
+    ----------
+    error : OSError
+        One without a number, such as HDF5's of a damaged file, is not of the operating system,
+        unless its text quotes one.
+    """
+    text = str(error)
+    if "unable to lock file" in text:
+        # Where a disk offers no locks, the number differs from one kind of disk to another.
+        return _LOCK
+    quoted = re.search(r"errno = (\d+)", text)
+    number = int(quoted[1]) if error.errno is None and quoted else error.errno
+    return None if number is None else _REMEDIES.get(errno.errorcode.get(number, ""))
+
+
+def refusal(error: OSError) -> str:
+    """Say what the operating system refused, where, and what to do."""
+    place = f"{error.filename}: {error.strerror or error}" if error.filename else str(error)
+    return f"{place}; {system_remedy(error) or _ELSE}"
+
+
+def require_system(path: Path, error: Exception) -> None:
+    """Raise FileSystemError where an error in reading a file is of the operating system.
+
+    To be called before a file is called damaged: no remedy for that, such as to delete it, helps
+    against a disk that fails.
+    """
+    remedy = system_remedy(error) if isinstance(error, OSError) else None
+    if remedy is not None:
+        raise FileSystemError(f"{path}: {error}; {remedy}") from None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

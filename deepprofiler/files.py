@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from zlib import crc32
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, require_system
 
 if TYPE_CHECKING:
     import h5py
@@ -83,6 +83,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        # HDF5 and NumPy do not say which file they could not write.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -148,6 +152,8 @@ def open_versioned(
     DataError
         The file is missing, is not HDF5, is of another format, or of a version that cannot be
         read.
+    FileSystemError
+        The operating system refuses the file.
     """
     import h5py
 
@@ -156,6 +162,7 @@ def open_versioned(
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; {missing or advice}") from None
     except OSError as error:
+        require_system(path, error)
         raise DataError(f"{path} is not a readable HDF5 file ({error}); {advice}") from None
     try:
         _require_version(path, dict(file.attrs), kind, versions, advice)

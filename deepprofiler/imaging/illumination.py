@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import scipy.ndimage
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, require_system
 from deepprofiler.files import open_versioned, replacing
 from deepprofiler.imaging.intensities import Histogram
 
@@ -373,6 +373,7 @@ def load(path: Path, *, images: bool = True) -> Illumination:
         try:
             illumination = _parse(file, images=images)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            require_system(path, error)
             raise DataError(f"{path} is damaged ({error}); {_ADVICE}") from None
     try:
         require_usable(illumination.function)

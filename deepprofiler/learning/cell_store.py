@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, PLATE, SITE, WELL
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, require_system
 from deepprofiler.files import open_versioned, replacing
 
 FORMAT = "deepprofiler-cells"
@@ -201,6 +201,7 @@ def _read_table(path: Path, header: _Header) -> pd.DataFrame:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    require_system(path, error)
     return DataError(f"{path} is damaged: {error}; {_ADVICE}")
 
 

@@ -19,7 +19,7 @@ import h5py
 import keras
 import numpy as np
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, require_system
 from deepprofiler.files import open_versioned, replacing
 from deepprofiler.learning.metrics import EpochMetrics
 from deepprofiler.learning.network import Network, WeightsMismatchError
@@ -335,6 +335,7 @@ def _matched(
     try:
         stored = {item.attrs["name"]: item[()] for item in file[group].values()}
     except (KeyError, OSError) as error:
+        require_system(path, error)
         raise DataError(f"{path} has no usable `{group}`: {error}") from None
     stored = {name: value for name, value in stored.items() if name not in head}
     own = {variable.path: variable for variable in variables}

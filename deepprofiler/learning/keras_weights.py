@@ -21,7 +21,7 @@ import h5py
 import keras
 import numpy as np
 
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, require_system
 from deepprofiler.files import replacing
 from deepprofiler.learning.network import Network, WeightsMismatchError
 
@@ -126,6 +126,7 @@ def _read(path: Path, names: LayerNames) -> dict[str, Arrays]:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, KeyError) as error:
+        require_system(path, error)
         raise DataError(f"{path} is not a whole weight file of Keras 2: {error}") from None
     translated = {name: name for name in stored} | dict(names(list(stored)))
     return {own: stored[name] for name, own in translated.items() if own is not None}

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import CELL, PLATE, SITE, WELL
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, require_system
 from deepprofiler.files import open_versioned
 from deepprofiler.project.freshness import Provenance
 
@@ -232,6 +232,7 @@ def read_well(path: Path) -> WellFeatures:
                     f"{expected}"
                 )
         except _DAMAGE as error:
+            require_system(path, error)
             raise DataError(f"{path} is damaged ({error}); {_ADVICE}") from None
     return WellFeatures(features, cells, provenance)
 
@@ -255,6 +256,7 @@ def _provenance(file: h5py.File) -> WellProvenance:
             return WellProvenance.from_version_1(file.attrs["origin"])
         return WellProvenance.from_json(file["uns/deepprofiler/provenance"].asstr()[()])
     except _DAMAGE as error:
+        require_system(Path(file.filename), error)
         raise DataError(f"{file.filename} is damaged ({error}); {_ADVICE}") from None
 
 
