@@ -40,6 +40,8 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOAD_FILE = re.compile(r"(Image_)?FileName_(.+)")
 _LOAD_DATA = re.compile(r"(Image_)?PathName_(.+)")
 _SOLVENT = r"dmso(?:[ _-].*)?"
+# Between several mechanisms in one value, as in the Drug Repurposing Hub.
+_SEPARATOR = "|"
 _IMAGE = re.compile(r".*\.(tiff?|png)", re.IGNORECASE)
 
 
@@ -267,6 +269,23 @@ class Index:
                     f"`{self.control}` in {self.roles.get('control', PREFIX + 'Control')}"
                 ]
         return []
+
+    def mechanism_doubts(self) -> list[str]:
+        """Say where a mechanism holds a bar, as curated tables separate several by."""
+        if not self.has("mechanism"):
+            return []
+        values = self.values("mechanism").astype(str)
+        rows = np.flatnonzero(values.str.contains(_SEPARATOR, regex=False))
+        if not len(rows):
+            return []
+        line, row = min((self.sites[row].line, row) for row in rows)
+        first, several = values.iloc[row], values.iloc[rows].nunique()
+        parts = " nor ".join(f"`{part.strip()}`" for part in first.split(_SEPARATOR))
+        return [
+            f"{self.path.name} line {line}: {self.roles['mechanism']} is `{first}`; {several} of "
+            f"{values[values != ''].nunique()} mechanisms hold `{_SEPARATOR}`. Each is compared as "
+            f"a whole: `{first}` matches neither {parts}; give one mechanism to each compound"
+        ]
 
     def batch_conflicts(self) -> list[str]:
         """Say which plates have two batches, a line each, with both lines of the index."""

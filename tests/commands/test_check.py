@@ -99,8 +99,9 @@ def test_several_mechanisms_in_one_value(base: BaseProject) -> None:
     line = 2 + [row["Metadata_Treatment"] for row in base.rows].index("T1")
     assert warning == (
         f"warning: index.csv line {line}: Metadata_Mechanism is `kinase inhibitor|mTOR inhibitor`; "
-        "1 of 2 mechanisms hold `|`. Each is compared as a whole: `kinase inhibitor|mTOR inhibitor` "
-        "matches neither `kinase inhibitor` nor `mTOR inhibitor`; give one mechanism to each compound"
+        "1 of 2 mechanisms hold `|`. Each is compared as a whole: `kinase inhibitor|mTOR "
+        "inhibitor` matches neither `kinase inhibitor` nor `mTOR inhibitor`; give one mechanism to "
+        "each compound"
     )
 
 
