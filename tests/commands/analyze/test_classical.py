@@ -83,6 +83,36 @@ def test_a_table_of_cellprofiler_is_one_more_baseline(tmp_path: Path) -> None:
     assert table.loc["classical features", ["value", "n"]].tolist() == [1.0, 8]
 
 
+def test_check_says_what_of_a_table_of_cells_is_no_feature(tmp_path: Path) -> None:
+    """And refuses cells that joining by ImageNumber alone has given to several wells."""
+    profiled(tmp_path, "cells.csv")
+    nuclei = pd.DataFrame(
+        {
+            "ImageNumber": 1,
+            "ObjectNumber": [1, 2],
+            "Nuclei_Location_Center_X": [5.0, 6.0],
+            "Nuclei_Children_Cells_Count": 1,
+            "Nuclei_AreaShape_Area": [70.0, 80.0],
+        }
+    )
+    images = pd.DataFrame(
+        {"ImageNumber": 1, "Metadata_Plate": ["P1", "P1"], "Metadata_Well": ["A01", "A02"]}
+    )
+    nuclei.merge(images).to_csv(tmp_path / "cells.csv", index=False)
+    text = "\n".join(check(Project(tmp_path, cores=1)).lines())
+    assert (
+        "classical features: 1 in cells.csv, of 2 of 12 wells; 4 columns identify, place or count "
+        "objects and are no features: `ImageNumber`, `ObjectNumber`, `Nuclei_Location_Center_X`, "
+        "`Nuclei_Children_Cells_Count`"
+    ) in text
+    pd.concat([nuclei, nuclei]).merge(images).to_csv(tmp_path / "cells.csv", index=False)
+    text = "\n".join(check(Project(tmp_path, cores=1)).lines())
+    assert (
+        "problem: analyze: classical features of cells.csv: rows 1 and 5 are the same obj" in text
+    )
+    assert "Join Nuclei.csv and Image.csv within each folder" in text
+
+
 def test_the_same_features_score_the_same(tmp_path: Path) -> None:
     profiled(tmp_path)
     project = Project(tmp_path, cores=1)

@@ -163,3 +163,20 @@ def test_the_report_maps_cells_that_a_wells_count_corrects(tmp_path: Path) -> No
     project = Project(tmp_path, cores=1)
     analyze(project)
     assert project.report_path.exists()
+
+
+def test_rounding_of_the_networks_numbers_is_left_out(tmp_path: Path) -> None:
+    """conv2a_1 is 1 in single precision, but for rounding; wells and files hold doubles of it."""
+    features = profiled(tmp_path, normalize=["standardize"])
+    base, rng = BaseProject(tmp_path), np.random.default_rng(1)
+    for (plate, well), cells in features.items():
+        cells[:, 1] = 1 + rng.integers(-2, 3, len(cells)) * np.finfo("float32").eps
+        path, layers = base.well_file(plate, well), {"conv2a": [0, 3]}
+        write_cells(path, cells, NAMES, layers, sites=SITES[: len(cells)])
+    project = Project(tmp_path, cores=1)
+    for steps in (["aggregate", "normalize"], ["normalize"]):
+        analyze(project, steps=steps)
+        left_out = project.profiles_path("features-left-out.csv").read_text().splitlines()
+        assert left_out[1].startswith("conv2a_1,no spread (all 1) in the screen")
+        wells = Profiles.read(project.profiles_path("wells.parquet"))
+        assert wells.names == ["conv2a_0", "conv2a_2"]
