@@ -93,7 +93,7 @@ def test_two_processes_are_as_one(tmp_path):
     ]
     figures = ["loss", "accuracy", "val_loss", "val_macro_f1", "learning_rate", "flat_crops"]
     np.testing.assert_allclose(histories[0][figures], histories[1][figures], atol=1e-5)
-    assert "2 epoch(s) to" in chief
+    assert "2 epochs to" in chief
     assert "epoch 2 of 2" in chief
     assert "epoch(s) to" not in worker
     assert "epoch 2 of 2" not in worker
