@@ -84,8 +84,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        # HDF5 and NumPy do not say which file they could not write.
-        error.filename = error.filename or str(path)
+        # HDF5 and NumPy do not say which file the operating system refused.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
