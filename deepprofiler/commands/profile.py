@@ -37,6 +37,7 @@ from deepprofiler.project.networks import (
     TRAINED,
     Weights,
     random_weights,
+    require_weight_file,
     trained_weights,
     write_config,
 )
@@ -90,6 +91,7 @@ def profile(project: Project, *, random_seed: int | None = None) -> Outcome:
         exist: only the first of all is trained without being asked for.
     """
     if random_seed is None:
+        require_weight_file(project)
         _refuse_unasked_training(project)
     make_inputs(project)
     weights = _weights(project, random_seed)

@@ -11,7 +11,7 @@ from deepprofiler.commands.prepare import prepare
 from deepprofiler.commands.profile import profile
 from deepprofiler.commands.train import train
 from deepprofiler.project import Project
-from deepprofiler.project.networks import TRAINED
+from deepprofiler.project.networks import TRAINED, require_weight_file
 from deepprofiler.project.outcome import LOG, Outcome
 
 
@@ -30,6 +30,7 @@ def run(project: Project) -> Outcome:
     # Else a well with two labels would be refused only after training.
     project.index.well_table()
     require_analysis(project, report=project.config.analyze.report)
+    require_weight_file(project)
     stages = [prepare, *([locate] if locating_is_needed(project) else [])]
     if project.config.profile.checkpoint in TRAINED:
         stages += [export_cells, train]

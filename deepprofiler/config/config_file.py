@@ -101,7 +101,10 @@ def parse(values: Any, source: str) -> tuple[Config, list[str]]:
     notes: list[str] = []
     is_original = original.is_original(values)
     if is_original:
-        values, notes = original.translate(values)
+        try:
+            values, notes = original.translate(values)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
     try:
         return Config.model_validate(values), notes
     except ValidationError as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepprofiler.config.original_layers import feature_layer
-from deepprofiler.errors import nearest
+from deepprofiler.errors import ConfigError, nearest
 
 #: Sections and keys that only the original has; those of the first group hold a section.
 SECTIONS = (
@@ -45,6 +45,7 @@ EARLIER = {
     "prepare.metadata.label_field": "dataset.metadata.label_field",
     "prepare.metadata.control_id": "dataset.metadata.control_value",
     "prepare.images.channels": "dataset.images.channels",
+    "prepare.images.channel_repeats": "dataset.images.channel_repeats",
     "prepare.images.file_format": "dataset.images.file_format",
     "prepare.images.bits": "dataset.images.bits",
     "prepare.images.width": "dataset.images.width",
@@ -164,12 +165,23 @@ IGNORED_SECTIONS = {
 REFUSED = {
     "dataset.locations.mode": "it is `single_cells`, or `full_image` with a `view_size`",
     "prepare.compression.scaling_factor": "only 1 is offered: images are not made smaller",
+    "profile.pretrained": (
+        "its weight file is looked for in another folder: put it into "
+        "outputs/<experiment>/checkpoint, name it in `profile.checkpoint`, and remove this key"
+    ),
+    "dataset.images.channel_repeats": (
+        "channels are repeated 3 times, with `train.model.crop_generator`: "
+        "repeat_channel_crop_generator; set both so, or remove this key to learn from all channels "
+        "together"
+    ),
 }
 #: Values of these keys that ask for nothing else than what happens anyway.
 HARMLESS = {
     "dataset.locations.mode": ("single_cells", "full_image"),
     "prepare.compression.scaling_factor": (1,),
     "profile.use_pretrained_input_size": (None, False, 0),
+    "profile.pretrained": (None, False),
+    "dataset.images.channel_repeats": (3,),
 }
 
 
@@ -311,6 +323,13 @@ def _parameter(key: str) -> Callable[[Any, FlatConfig], Result]:
     return handler
 
 
+def _channel_repeats(value: Any, config: FlatConfig) -> Result:
+    key = "dataset.images.channel_repeats"
+    if value in HARMLESS[key] and _by_channel(config):
+        return {}, "is now part of `train.model`: repeat_channels"
+    return {key: value}, f"cannot be used: {REFUSED[key]}"
+
+
 def _pretrained_size(value: Any, config: FlatConfig) -> Result:
     if value in HARMLESS["profile.use_pretrained_input_size"]:
         return {}, "is ignored: it is off"
@@ -422,6 +441,7 @@ SPECIAL: dict[str, Callable[[Any, FlatConfig], Result]] = {
     "dataset.metadata.control_value": _control_value,
     "dataset.images.width": _image_size,
     "dataset.images.height": _image_size,
+    "dataset.images.channel_repeats": _channel_repeats,
     "dataset.locations.mode": _mode,
     "dataset.locations.view_size": _view_size,
     "dataset.locations.box_size": _box_size,
@@ -510,8 +530,14 @@ def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
         value cannot be used, stay under their own path.
     notes : list of str
         One line for each key that was translated or ignored.
+
+    Raises
+    ------
+    ConfigError
+        Two names of one key have different values.
     """
     config: Values = {}
+    places: dict[str, str] = {}
     translated: list[tuple[str, str]] = []
     rest: Values = {}
     keys = set(known_keys())
@@ -520,7 +546,13 @@ def translate(values: Mapping[str, Any]) -> tuple[Values, list[str]]:
         if value == {} and path in SECTIONS:
             continue
         if key in keys or any(key.startswith(f"{name}.") for name in IGNORED_SECTIONS):
-            config[key] = value
+            # Which of two the original read depends on its version.
+            if key not in IGNORED and config.get(key, value) != value:
+                raise ConfigError(
+                    f"`{places[key]}` is {config[key]!r} and `{path}` is {value!r}, but they are "
+                    "one setting; remove one of the two"
+                )
+            config[key], places[key] = value, path
             translated.append((path, key))
         else:
             rest[path] = value

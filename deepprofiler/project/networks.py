@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -133,6 +134,31 @@ def description(project: Project, *also: Decides) -> Description:
     return Description(channels=project.index.channels, settings=settings)
 
 
+def require_weight_file(project: Project) -> None:
+    """Refuse a weight file that ``profile.checkpoint`` names and that does not exist.
+
+    Raises
+    ------
+    ConfigError
+        It says what else can be named.
+    """
+    name = project.config.profile.checkpoint
+    path = project.checkpoint_path(name)
+    if name in (*TRAINED, IMAGENET, RANDOM) or path.exists():
+        return
+    numbered = re.fullmatch(r"checkpoint_(\d+)\.hdf5", name)
+    hint = (
+        ""
+        if numbered is None
+        else f"; the original calls its weights of epoch {int(numbered[1])} so: copy that file "
+        "there, or, to use what `train` trains here, set profile.checkpoint to last"
+    )
+    raise ConfigError(
+        f"profile.checkpoint: {path} does not exist; it is last, best, imagenet, random, or "
+        f"the name of a file in that folder{hint}"
+    )
+
+
 def trained_weights(project: Project, name: str) -> Weights:
     """Load a checkpoint, or a weight file of Keras 2, with any number of classes.
 
@@ -151,11 +177,7 @@ def trained_weights(project: Project, name: str) -> Weights:
     """
     find_plugins(project)
     path = project.checkpoint_path(name)
-    if name not in (*TRAINED, IMAGENET) and not path.exists():
-        raise ConfigError(
-            f"profile.checkpoint: {path} does not exist; it is last, best, imagenet, random, or "
-            "the name of a file in that folder"
-        )
+    require_weight_file(project)
     if name == IMAGENET or keras_weights.is_keras2(path):
         return _keras2_weights(project, name, path)
     state = checkpoint.read(path)

@@ -113,3 +113,14 @@ def test_random_weights_under_a_new_name(base):
     base.write_config()
     assert command(base.root, "--exp", "untrained", "profile").code == 0
     assert "with --exp: untrained" in refused(base, "--exp", "untraind", "analyze")
+
+
+@pytest.mark.parametrize("stage", ["profile", "run"])
+def test_a_weight_file_of_the_originals_training(base, stage):
+    """Named before hours of other commands, with what to do."""
+    base.config["profile"]["checkpoint"] = "checkpoint_0020.hdf5"
+    base.write_config()
+    text = refused(base, stage)
+    assert "checkpoint/checkpoint_0020.hdf5 does not exist" in text
+    assert "its weights of epoch 20" in text
+    assert "to use what `train` trains here, set profile.checkpoint to last" in text

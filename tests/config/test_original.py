@@ -158,6 +158,9 @@ EVERY_KEY = [
     ("profile.use_pretrained_input_size", 224, "crops.resize", 224),
     ("profile.use_pretrained_input_size", 224, "profile.checkpoint", "imagenet"),
     ("profile.use_pretrained_input_size", False, "crops.resize", None),
+    ("profile.pretrained", False, "profile.checkpoint", "last"),
+    ("train.pretrained", False, "train.weights", "none"),
+    ("train.model.pretrained", False, "train.weights", "none"),
     ("profile.feature_layer", "avg_pool", "profile.layers", ("pool5",)),
     ("profile.feature_layer", "res4a_relu", "profile.layers", ("conv4a",)),
     ("profile.feature_layer", "block6a_activation", "profile.layers", ("block6a_activation",)),
@@ -195,9 +198,11 @@ def test_known_keys_are_all_in_a_table():
     assert renamed - tested - set(leaves(ORIGINAL)) - EARLIER_ELSEWHERE == set()
 
 
-# Earlier places of keys that are tested where they stand now.
+# Earlier places of keys that are tested where they stand now, and keys with a test of their own.
 EARLIER_ELSEWHERE = {
+    "dataset.images.channel_repeats",
     "prepare.images.bits",
+    "prepare.images.channel_repeats",
     "prepare.images.width",
     "prepare.images.height",
     "prepare.metadata.label_field",
@@ -323,6 +328,33 @@ def test_each_channel_through_a_network_for_colours(checkpoint):
     assert found.profile.checkpoint == {"None": "imagenet"}.get(checkpoint, checkpoint)
 
 
+@pytest.mark.parametrize("place", ["dataset", "prepare"])
+def test_repeated_channels(place):
+    values = copy.deepcopy(ORIGINAL)
+    values["train"]["model"]["crop_generator"] = "repeat_channel_crop_generator"
+    values[place].setdefault("images", {})["channel_repeats"] = 3
+    found, notes = config_file.parse(values, "config.json")
+    assert found.train.model.name == "repeat_channels"
+    note = f"`{place}.images.channel_repeats` is now part of `train.model`: repeat_channels"
+    assert note in notes
+
+
+def test_two_names_of_one_key():
+    values = copy.deepcopy(ORIGINAL)
+    values["train"]["sampling"]["box_size"] = 64
+    with pytest.raises(ConfigError) as caught:
+        config_file.parse(values, "config.json")
+    message = str(caught.value)
+    assert message.startswith("config.json: ")
+    assert "`dataset.locations.box_size` is 96" in message
+    assert "`train.sampling.box_size` is 64" in message
+    values["train"]["sampling"]["box_size"] = 96
+    assert config_file.parse(values, "config.json")[0].crops.size == 96
+    # Of what is ignored both may be there.
+    values["train"]["queueing"] = {"queue_size": 7}
+    config_file.parse(values, "config.json")
+
+
 @pytest.mark.pipeline
 @pytest.mark.parametrize(
     ("name", "blocks", "backbone", "known"),
@@ -421,6 +453,10 @@ def test_old_names_and_unknown_keys_in_one_message():
     [
         ("dataset.locations.mode", "whole"),
         ("prepare.compression.scaling_factor", 0.5),
+        ("profile.pretrained", True),
+        # Without the crop generator that repeats them, and another number of times.
+        ("dataset.images.channel_repeats", 3),
+        ("dataset.images.channel_repeats", 2),
     ],
 )
 def test_what_would_give_other_results_is_refused(key, value):
