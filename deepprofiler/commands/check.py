@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -32,13 +33,17 @@ _PEDESTAL = 0.5
 
 @dataclass(frozen=True)
 class _Plane:
-    """One channel of one site, or the reason why it cannot be used."""
+    """One channel of one site, or the reason why it cannot be used.
+
+    ``digest`` is that of the pixels, and empty where they are all the same.
+    """
 
     shape: tuple[int, int] = (0, 0)
     dtype: str = ""
     minimum: float = 0.0
     maximum: float = 0.0
     pixel_size: float | None = None
+    digest: str = ""
     problem: str = ""
 
 
@@ -112,7 +117,8 @@ def _planes(site: Site, corrected: bool) -> list[_Plane]:
         for position, file in enumerate(files):
             pixels = image[:, :, position]
             low, high = float(pixels.min()), float(pixels.max())
-            planes[file] = _Plane(pixels.shape, str(pixels.dtype), low, high, size)
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest() if low < high else ""
+            planes[file] = _Plane(pixels.shape, str(pixels.dtype), low, high, size, digest)
     return [planes[file] for file in site.files]
 
 
@@ -125,6 +131,7 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
         f"channels {', '.join(index.channels)}"
     )
     findings.warnings += [f"{index.path.name} {line}" for line in index.repeats]
+    findings.warnings += _copied_images(index, planes)
     for row in planes:
         # Once for each file: the channels of a stack share their problem.
         findings.problems += dict.fromkeys(plane.problem for plane in row if plane.problem)
@@ -140,6 +147,28 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
                 f"pixel sizes differ between plates ({by_plate} µm): a crop of "
                 f"{project.config.crops.size} pixels covers another area on each"
             )
+
+
+def _copied_images(index: Index, planes: list[list[_Plane]]) -> list[str]:
+    """Name the pairs of sites that have the same pixels in different files."""
+    first_with: dict[str, tuple[Site, ImageFile]] = {}
+    pairs: dict[tuple[Site, Site], list[str]] = defaultdict(list)
+    for site, row in zip(index.sites, planes, strict=True):
+        for file, plane in zip(site.files, row, strict=True):
+            if plane.digest:
+                other, original = first_with.setdefault(plane.digest, (site, file))
+                if other is not site and original != file:
+                    pairs[other, site].append(f"{original.path} and {file.path}")
+    lines = []
+    for (first, second), files in pairs.items():
+        others = counted(len(files) - 1, "more pair", "more pairs")
+        more = f" (and {others} of files)" if files[1:] else ""
+        lines.append(
+            f"{index.path.name} lines {first.line} ({first.name}) and {second.line} "
+            f"({second.name}): {files[0]} hold the same pixels{more}; one of them is probably a "
+            "copy"
+        )
+    return lines
 
 
 def _by_plate(

@@ -124,6 +124,19 @@ def test_facts_that_differ_within_a_well_or_a_plate(base: BaseProject) -> None:
     assert not (base.root / "outputs" / "illumination").exists()
 
 
+def test_copies_of_an_image_for_two_sites(base: BaseProject) -> None:
+    for channel in ("DNA", "ER"):
+        shutil.copyfile(
+            base.image("P1", "A01", "1", channel), base.image("P1", "A02", "1", channel)
+        )
+    (line,) = checked(base)
+    assert line == (
+        "warning: index.csv lines 2 (plate P1 well A01 site 1) and 4 (plate P1 well A02 site 1): "
+        f"{base.image('P1', 'A01')} and {base.image('P1', 'A02')} hold the same pixels (and 1 "
+        "more pair of files); one of them is probably a copy"
+    )
+
+
 def test_the_same_cells_for_two_sites(base: BaseProject) -> None:
     project = Project(base.root, cores=1)
     locate(project, labels=True)

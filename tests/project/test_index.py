@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from base_project import CHANNELS, BaseProject
 
+from deepprofiler.config.roles import Columns, similar_columns
 from deepprofiler.errors import ConfigError, DataError
 from deepprofiler.imaging.read import ImageFile
 from deepprofiler.learning.learning_settings import Labels, Validation
@@ -532,6 +533,13 @@ def test_real_load_data_table(shared_data, tmp_path):
     index = read_index(tmp_path / "index.csv", IMAGES)
     assert (len(index.sites), index.channels) == (13200, ("DAPI", "Tubulin", "Actin"))
     assert all(file.path.parent.name == site.plate for site in index.sites for file in site.files)
+
+
+def test_real_columns_that_may_play_a_role(shared_data):
+    folder = shared_data / "bbbc021_fields"
+    index = read_index(folder / "index.csv", folder / "images")
+    similar = similar_columns(index.roles, Columns(), [*index.table], "Metadata_")
+    assert similar == {"dose": ["Metadata_Concentration"], "mechanism": ["Metadata_MoA"]}
 
 
 def test_load_data_columns_that_are_chosen(tmp_path, base):
