@@ -1,7 +1,7 @@
 """Image files: the channels of a site, label images and 8-bit copies, read and written.
 
-TIFF and grey PNG files are read as stored. Whatever is wrong with a file is an
-:class:`~deepprofiler.imaging.image_errors.ImageError` that holds its path.
+TIFF and grey PNG files are read as stored, or inverted where the least value is white. Whatever is
+wrong with a file is an :class:`~deepprofiler.imaging.image_errors.ImageError` that holds its path.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def read_site(files: Sequence[ImageFile]) -> np.ndarray:
     ------
     ImageError
         A file does not exist, is empty, damaged, or neither TIFF nor PNG; holds another number of
-        pages than channels, a z-stack, a time series or interleaved colour; holds values that are
-        not finite; or the channels differ in size.
+        pages than channels, a z-stack, a time series, interleaved or indexed colour; holds values
+        that are not finite; or the channels differ in size.
     """
     stacks: dict[Path, np.ndarray] = {}
     for file in files:
@@ -140,7 +140,7 @@ def inspect(path: Path) -> ImageInfo:
         pages = sum(part.size // (height * width) for part in series)
         axes = "YX" if pages == 1 else series[0].axes if len(series) == 1 else "IYX"
         written_as: Literal["", "labels"] = "labels" if software(tiff) == _LABELS else ""
-        size = pixel_size(tiff)
+        size = pixel_size(tiff, series)
         return ImageInfo((height, width), pages, series[0].dtype, size, axes, written_as)
 
 

@@ -23,6 +23,9 @@ _OTHER_STACKS = {"Z": "a z-stack", "T": "a time series"}
 _MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3}
 # Widths in µm of the units of the resolution tag: inch and centimetre.
 _RESOLUTION_UNITS = {2: 25_400.0, 3: 10_000.0}
+# Bits of NewSubfileType: a smaller copy of another page (a thumbnail, a level of a pyramid), and a
+# transparency mask of one.
+_REDUCED_OR_MASK = 1 | 4
 # A pixel wider than this many µm is that of a screen or a printer, not of a microscope.
 _WIDEST_PIXEL = 100.0
 
@@ -52,16 +55,18 @@ def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
 
 
 def channel_series(path: Path, tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Give the series whose planes are channels.
+    """Give the series whose planes are channels; smaller copies of pages are left out.
 
     Raises
     ------
     ImageError
-        The file holds interleaved colour, a stack along another axis than channels, or fewer
-        bytes than its headers say.
+        The file holds interleaved or indexed colour, a stack along another axis than channels, or
+        fewer bytes than its headers say.
     """
-    series = list(tiff.series)
+    main = [part for part in tiff.series if not part.keyframe.subfiletype & _REDUCED_OR_MASK]
+    series = main or list(tiff.series)
     for part in series:
+        _require_grey(path, part.keyframe)
         _require_channels(path, part)
     _require_bytes(path, tiff, series)
     return series
@@ -84,10 +89,10 @@ def plane_shape(path: Path, series: Sequence[tifffile.TiffPageSeries]) -> tuple[
     return shapes.pop()
 
 
-def pixel_size(tiff: tifffile.TiffFile) -> float | None:
+def pixel_size(tiff: tifffile.TiffFile, series: Sequence[tifffile.TiffPageSeries]) -> float | None:
     """Width of a pixel in µm from OME-XML, ImageJ's description or the resolution tags."""
     size = _ome_pixel_size(tiff)
-    tags = tiff.pages[0].tags
+    tags = series[0].keyframe.tags
     if size is None and "XResolution" in tags and tags["XResolution"].value[0]:
         numerator, denominator = tags["XResolution"].value
         unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 2
@@ -108,13 +113,18 @@ def decode(
 ) -> np.ndarray:
     """Decode the planes of some series into one array (planes, H, W), in the file's type.
 
+    Where the file says that its least value is white, values are inverted: more is brighter.
+
     Raises
     ------
     ImageError
         The pixels are damaged.
     """
     try:
-        stacks = [part.asarray(maxworkers=1).reshape(-1, *shape) for part in series]
+        stacks = [
+            _brightness(part.asarray(maxworkers=1), part.keyframe).reshape(-1, *shape)
+            for part in series
+        ]
     except Exception as error:  # decoders fail in many ways; each means a damaged file
         raise ImageError(path, "damaged", f"cannot be decoded ({error})") from error
     return stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
@@ -140,6 +150,41 @@ def _directory_error(path: Path, otherwise: str) -> ImageError:
         )
         return ImageError(path, "truncated", detail)
     return ImageError(path, "damaged", otherwise)
+
+
+def _require_grey(path: Path, page: tifffile.TiffPage) -> None:
+    """Refuse values that stand for no brightness."""
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not _is_ramp(page.colormap):
+        detail = (
+            "a palette image (its values number colours, PhotometricInterpretation 3); save it as "
+            "a grey image, from the original if there is one"
+        )
+        raise ImageError(path, "colour", detail)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype.kind not in "ub":
+        detail = (
+            f"its least value is white (PhotometricInterpretation 0), and {page.dtype} has no "
+            "greatest value to invert it by; save it with 0 as black"
+        )
+        raise ImageError(path, "wrong-type", detail)
+
+
+def _is_ramp(colours: np.ndarray | None) -> bool:
+    """Tell whether a palette only tints: colours from black on, in proportion to the value.
+
+    ImageJ stores 8-bit images with such a palette when they are shown in a colour.
+    """
+    if colours is None or not colours.any():
+        return False
+    ramp = np.linspace(0, 1, colours.shape[1]) * colours[:, -1:]
+    return bool((np.abs(colours - ramp) <= 257).all())
+
+
+def _brightness(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
+        return values
+    if values.dtype == bool:
+        return ~values
+    return values.dtype.type(2**page.bitspersample - 1) - values
 
 
 def _require_channels(path: Path, series: tifffile.TiffPageSeries) -> None:
