@@ -6,10 +6,14 @@ the line of the index.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from deepprofiler.errors import DataError
+
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class ImageError(DataError):
@@ -68,6 +72,11 @@ class MissingImage(ImageError):  # noqa: N818 - its base says that it is an erro
         """See :meth:`ImageError.in_index`; a relative path is followed by where it starts."""
         verb = "names" if len(channels) == 1 else "name"
         text = f"{_listed(channels)} {verb} {source}, which does not exist"
+        if os.sep == "/" and ("\\" in source or _DRIVE.match(source)):
+            return (
+                f"{text}: it is a path of Windows. Write it with / and without a drive letter, "
+                "from inputs/images on, or as a whole path of this machine."
+            )
         relative = not Path(source).is_absolute()
         return f"{text}. Paths are relative to inputs/images." if relative else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -352,3 +353,13 @@ def test_real_lzw_field(shared_data):
     for channel, path in enumerate(paths):
         plane = imageio.v3.imread(path, plugin="pillow")
         np.testing.assert_array_equal(image[:, :, channel], plane)
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there the paths are right")
+@pytest.mark.parametrize("source", ["P1\\a.tif", "D:\\screens\\P1\\a.tif", "D:/P1/a.tif"])
+def test_a_path_of_windows_is_named_as_such(source):
+    text = MissingImage(Path("/images") / source).in_index(["DNA"], source)
+    assert text.startswith(
+        f"channel DNA names {source}, which does not exist: it is a path of Windows"
+    )
+    assert "Windows" not in MissingImage(Path("/images/P1/a.tif")).in_index(["DNA"], "P1/a.tif")
