@@ -162,6 +162,17 @@ def _file(plugin: Any) -> str:
         return str(plugin.__module__)
 
 
+def install_extra(extra: str) -> str:
+    """Give the command that installs the packages of an extra, such as ``classical``.
+
+    From a folder with the source it is that folder, as this program need not be in a package index.
+    """
+    folder = Path(__file__).parents[1]
+    if (folder / "pyproject.toml").exists():
+        return f'pip install -e "{folder}[{extra}]"'
+    return f'pip install "deepprofiler-keras[{extra}]"'
+
+
 def listing(names: Iterable[str], shown: int = 20) -> str:
     """Name the first few in backticks, separated by commas."""
     listed = [f"`{name}`" for name in names]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deepprofiler.errors import install_extra
+
 ROOT = Path(__file__).resolve().parents[1]
 SHOW = (
     "import deepprofiler, deepprofiler.plugins as p, importlib.util as u;"
@@ -92,3 +94,11 @@ def test_editable(checkout, tmp_path, mode):
     places = run(python, "-c", SHOW, path="", cwd=tmp_path).split()
     assert not any("site-packages/deepprofiler/" in place for place in places) or mode == "strict"
     assert run(environment / "bin" / "deepprofiler", "--version", path=borrowed, cwd=tmp_path)
+
+
+def test_the_remedy_for_a_missing_package_works_here():
+    """From a checkout: the program is in no package index."""
+    metadata = (ROOT / "setup.py").read_text()
+    for extra in ("classical", "harmony", "umap", "anndata", "track"):
+        assert f'"{extra}": [' in metadata
+        assert install_extra(extra) == f'pip install -e "{ROOT}[{extra}]"'

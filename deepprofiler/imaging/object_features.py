@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, install_extra
 
 #: Name of these features in a config.
 CP_MEASURE = "cp-measure"
@@ -32,8 +32,7 @@ def require_cp_measure() -> None:
         import cp_measure.featurizer  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "classical features are computed by cp-measure: pip install "
-            '"deepprofiler-keras[classical]"'
+            f"classical features are computed by cp-measure: {install_extra('classical')}"
         ) from None
 
 

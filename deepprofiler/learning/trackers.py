@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import keras
 
-from deepprofiler.errors import ConfigError
+from deepprofiler.errors import ConfigError, install_extra
 
 
 class _Start(Protocol):
@@ -77,7 +77,7 @@ def require_trackers(names: Sequence[str]) -> None:
         raise ConfigError(
             f"train.trackers: {' and '.join(missing)} cannot be imported; install with "
             f"`pip install {' '.join(missing)}`, or all three with "
-            "`pip install 'deepprofiler-keras[track]'`"
+            f"`{install_extra('track')}`"
         )
 
 

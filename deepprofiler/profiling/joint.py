@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepprofiler.columns import spoken
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, install_extra
 from deepprofiler.profiling.moments import CellMoments
 from deepprofiler.profiling.normalizer import FitSummary, LeftOut, Normalizer
 from deepprofiler.profiling.profiles import Profiles
@@ -171,9 +171,7 @@ class Harmony(Joint):
         try:
             from harmonypy import run_harmony
         except ImportError:
-            raise ConfigError(
-                'harmony needs harmonypy: pip install "deepprofiler-keras[harmony]"'
-            ) from None
+            raise ConfigError(f"harmony needs harmonypy: {install_extra('harmony')}") from None
         profiles.require_finite()
         columns = [self.batch] if isinstance(self.batch, str) else list(self.batch)
         sizes = [len(profiles.groups([column])) for column in columns]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from deepprofiler.columns import PREFIX
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, install_extra
 from deepprofiler.files import replacing
 
 # The schema's own names. Its control column is true or false; ours, with words, is kept beside.
@@ -364,7 +364,6 @@ def _anndata() -> Any:
         import anndata
     except ImportError:
         raise ConfigError(
-            'files that end in .h5ad need anndata: pip install "deepprofiler-keras[anndata]", or '
-            "write .parquet"
+            f"files that end in .h5ad need anndata: {install_extra('anndata')}, or write .parquet"
         ) from None
     return anndata

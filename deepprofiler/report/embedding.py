@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from deepprofiler.errors import ConfigError, DataError
+from deepprofiler.errors import ConfigError, DataError, install_extra
 
 COMPONENTS = 50
 
@@ -128,9 +128,7 @@ def umap(features: np.ndarray, *, seed: int, neighbours: int = 15) -> Embedding:
 def require_umap() -> None:
     """Raise ConfigError if umap-learn is not installed."""
     if find_spec("umap") is None:
-        raise ConfigError(
-            'UMAP needs umap-learn: pip install "deepprofiler-keras[umap]"; or choose tsne'
-        )
+        raise ConfigError(f"UMAP needs umap-learn: {install_extra('umap')}; or choose tsne")
 
 
 def _usable(features: np.ndarray) -> np.ndarray:

@@ -96,7 +96,7 @@ def test_what_cannot_be_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cp_measure", None)
         patch.setitem(sys.modules, "cp_measure.featurizer", None)
-        with pytest.raises(ConfigError, match=r'pip install "deepprofiler-keras\[classical\]"'):
+        with pytest.raises(ConfigError, match=r'pip install -e ".*\[classical\]"'):
             measure_objects(image, labels, ["DNA"], full_scale=1)
     cp_measure()
     assert measure_objects(image, labels, ["DNA"], full_scale=1)[0].shape == (0, 0)

@@ -124,7 +124,7 @@ def test_what_harmony_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="clusters=0"):
         Harmony(batch=PLATE, clusters=0)
     monkeypatch.setitem(sys.modules, "harmonypy", None)
-    with pytest.raises(ConfigError, match=r'pip install "deepprofiler-keras\[harmony\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e ".*\[harmony\]"'):
         Harmony(batch=PLATE).fit(profiles)
 
 

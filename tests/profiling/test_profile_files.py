@@ -145,7 +145,7 @@ def test_without_anndata_the_remedy_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "anndata", None)
-    with pytest.raises(ConfigError, match=r'pip install "deepprofiler-keras\[anndata\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e ".*\[anndata\]"'):
         made().write(tmp_path / "p.h5ad")
     assert not list(tmp_path.iterdir())
     (tmp_path / "p.h5ad").touch()

@@ -14,7 +14,7 @@ from deepprofiler.commands import run_earlier
 from deepprofiler.commands.analyze.aggregate import AggregatedWells, average_wells
 from deepprofiler.commands.analyze.classical import classical_wells
 from deepprofiler.commands.analyze.normalize import Normalization, NormalizedWells
-from deepprofiler.errors import DataError
+from deepprofiler.errors import DataError, install_extra
 from deepprofiler.evaluation.accuracy import Accuracy
 from deepprofiler.evaluation.evaluations import Evaluation, applicable_evaluations, choose
 from deepprofiler.evaluation.neighbours import neighbours_table
@@ -321,7 +321,7 @@ def _other_normalizations(
         chains.append(["standardize", "tvn"])
     if len(set(usable.values(protocol.roles["batch"]))) > 1:
         if find_spec("harmonypy") is None:
-            notes.append('no comparison with Harmony: pip install "deepprofiler-keras[harmony]"')
+            notes.append(f"no comparison with Harmony: {install_extra('harmony')}")
         else:
             chains.append(["standardize", "harmony"])
     return [tuple(Choice(name=name) for name in names) for names in chains]

@@ -129,5 +129,5 @@ def test_umap_that_is_not_installed(tmp_path: Path) -> None:
         pytest.skip("it is installed")
     settings = {"report": True, "evaluate": ["nsc"], "embedding": "umap"}
     made = MadeFeatures(tmp_path, {"conv4a": 6}, settings=settings).write()
-    with pytest.raises(ConfigError, match=r'pip install "deepprofiler-keras\[umap\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e ".*\[umap\]"'):
         analyze(made.project)
