@@ -28,6 +28,10 @@ from deepprofiler.project.splits import training_labels
 
 # A minimum above half of the maximum is a pedestal: dividing by an illumination function would
 # shape the pedestal and not the signal.
+# Pixels of images of cells, in µm, from STED to a 2× lens; and the pitch of the coarsest cameras.
+_SMALLEST_PIXEL = 0.01
+_LARGEST_PIXEL = 4.0
+_LARGEST_PITCH = 30.0
 _PEDESTAL = 0.5
 
 
@@ -141,12 +145,27 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
     stated = {plate: size for plate, size in sizes.items() if size is not None}
     if stated:
         by_plate = ", ".join(f"{plate} {size:.4g}" for plate, size in stated.items())
-        findings.facts.append(f"pixel size in µm by plate: {by_plate}")
+        findings.facts.append(f"pixel size in µm by plate, as the files say: {by_plate}")
+        findings.warnings += [
+            f"plate {plate}: {_pixel_doubt(size)}"
+            for plate, size in stated.items()
+            if not _SMALLEST_PIXEL <= size <= _LARGEST_PIXEL
+        ]
         if max(stated.values()) > 1.01 * min(stated.values()):
             findings.warnings.append(
                 f"pixel sizes differ between plates ({by_plate} µm): a crop of "
                 f"{project.config.crops.size} pixels covers another area on each"
             )
+
+def _pixel_doubt(size: float) -> str:
+    """Say why a pixel size in µm is not that of images of cells, and the likely cause."""
+    text = f"a pixel of {size:.4g} µm, as the files say, is implausible for images of cells"
+    if size < _SMALLEST_PIXEL:
+        return f"{text}: probably another unit, such as mm in place of µm"
+    if size < _LARGEST_PITCH:
+        return f"{text}: probably that of the camera, not divided by the magnification"
+    return f"{text}: probably another unit, or the resolution of a screen or printer"
+
 
 
 def _copied_images(index: Index, planes: list[list[_Plane]]) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tifffile
 from base_plugin import use_small_network
 from base_project import BaseProject
 from command import command
@@ -153,3 +154,22 @@ def test_the_same_cells_for_two_sites(base: BaseProject) -> None:
         "warning: index.csv lines 2 (plate P1 well A01 site 1) and 4 (plate P1 well A02 site 1)",
         "warning: index.csv lines 2 (plate P1 well A01 site 1) and 6 (plate P1 well A03 site 1)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "cause"),
+    [(0.65, ""), (3.25, ""), (6.45, "that of the camera"), (64.5, "another unit"), (0.00065, "mm")],
+)
+def test_a_pixel_that_is_none_of_a_microscope(base: BaseProject, size: float, cause: str) -> None:
+    for row in base.rows:
+        for channel in ("DNA", "ER", "AGP"):
+            path = base.images / row[channel]
+            pixels = {"PhysicalSizeX": size, "PhysicalSizeXUnit": "µm"}
+            tifffile.imwrite(path, tifffile.imread(path), ome=True, metadata=pixels)
+    doubts = [line for line in checked(base) if "implausible" in line]
+    if not cause:
+        assert doubts == []
+        return
+    (doubt,) = doubts
+    assert doubt.startswith(f"warning: plate P1: a pixel of {size:g} µm, as the files say")
+    assert cause in doubt
