@@ -184,7 +184,8 @@ def _brightness(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
         return values
     if values.dtype == bool:
         return ~values
-    return values.dtype.type(2**page.bitspersample - 1) - values
+    white = np.array(2**page.bitspersample - 1, values.dtype)
+    return np.asarray(white - values)
 
 
 def _require_channels(path: Path, series: tifffile.TiffPageSeries) -> None:
