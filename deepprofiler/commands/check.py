@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,11 +27,11 @@ from deepprofiler.project.splits import training_labels
 
 # A minimum above half of the maximum is a pedestal: dividing by an illumination function would
 # shape the pedestal and not the signal.
+_PEDESTAL = 0.5
 # Pixels of images of cells, in µm, from STED to a 2× lens; and the pitch of the coarsest cameras.
 _SMALLEST_PIXEL = 0.01
 _LARGEST_PIXEL = 4.0
 _LARGEST_PITCH = 30.0
-_PEDESTAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def check(project: Project) -> Outcome:
     planes = list(track(results, len(index.sites), "check: sites"))
     _check_images(project, planes, findings)
     _check_locations(project, planes, findings)
-    _check_label_images(project, findings)
+    _check_label_images(project, planes, findings)
     _check_labels(project, findings)
     _check_analysis(project, findings)
     lines = [
@@ -157,6 +156,7 @@ def _check_images(project: Project, planes: list[list[_Plane]], findings: _Findi
                 f"{project.config.crops.size} pixels covers another area on each"
             )
 
+
 def _pixel_doubt(size: float) -> str:
     """Say why a pixel size in µm is not that of images of cells, and the likely cause."""
     text = f"a pixel of {size:.4g} µm, as the files say, is implausible for images of cells"
@@ -165,7 +165,6 @@ def _pixel_doubt(size: float) -> str:
     if size < _LARGEST_PITCH:
         return f"{text}: probably that of the camera, not divided by the magnification"
     return f"{text}: probably another unit, or the resolution of a screen or printer"
-
 
 
 def _copied_images(index: Index, planes: list[list[_Plane]]) -> list[str]:
@@ -290,21 +289,36 @@ def _check_locations(project: Project, planes: list[list[_Plane]], findings: _Fi
         findings.facts.append(f"{cells} views of {crops.size} × {crops.size} pixels, {crops.mode}")
 
 
-def _check_label_images(project: Project, findings: _Findings) -> None:
-    """Warn of sites that have the same label image, with objects in it."""
+def _check_label_images(project: Project, planes: list[list[_Plane]], findings: _Findings) -> None:
+    """Name label images that are none, that are empty, or the same for two sites."""
     first_with: dict[str, Site] = {}
-    for site in project.index.sites:
+    for site, row in zip(project.index.sites, planes, strict=True):
         path = project.labels_path(site)
         digest = file_digest(path)
-        if digest is None or (other := first_with.setdefault(digest, site)) is site:
+        if digest is None:
             continue
-        with suppress(DataError):
-            if read_labels(path).any():
-                findings.warnings.append(
-                    f"{site.index} lines {other.line} ({other.name}) and {site.line} "
-                    f"({site.name}): their label images, {project.labels_path(other)} and {path}, "
-                    "are the same; remove the wrong one"
-                )
+        shape = next((plane.shape for plane in row if not plane.problem), None)
+        try:
+            has_objects = read_labels(path, shape).any()
+        except DataError as error:
+            findings.problems.append(f"{site.name}: {error}")
+            continue
+        other = first_with.setdefault(digest, site)
+        if not has_objects:
+            findings.warnings += _empty_labels(site, path)
+        elif other is not site:
+            findings.warnings.append(
+                f"{site.index} lines {other.line} ({other.name}) and {site.line} "
+                f"({site.name}): their label images, {project.labels_path(other)} and {path}, "
+                "are the same; remove the wrong one"
+            )
+
+
+def _empty_labels(site: Site, path: Path) -> list[str]:
+    """Warn of a label image without objects, unless `locate` has seen none."""
+    if inspect(path).written_as == "labels":
+        return []
+    return [f"{site.name}: {path} has no objects, all its pixels are 0; save it again if it should"]
 
 
 def _same_cells(project: Project, first: Site, second: Site, cells: int) -> str:

@@ -13,7 +13,7 @@ from deepprofiler.commands import run_earlier
 from deepprofiler.commands.prepare import is_needed as preparing_is_needed
 from deepprofiler.errors import ConfigError, DataError, counted
 from deepprofiler.imaging.imaging_settings import Locate
-from deepprofiler.imaging.read import read_labels, write_labels
+from deepprofiler.imaging.read import inspect, read_labels, write_labels
 from deepprofiler.imaging.segment import centers, segment
 from deepprofiler.parallel import ordered_map
 from deepprofiler.progress import track
@@ -173,7 +173,11 @@ class _LocateSite:
         labels_path = self.project.labels_path(site)
         try:
             # Label images that exist, perhaps of another program, are the segmentation.
-            labels = read_labels(labels_path) if labels_path.exists() else self._labels(site)
+            if labels_path.exists():
+                shape = inspect(self.reader.files(site)[self.channel].path).shape
+                labels = read_labels(labels_path, shape)
+            else:
+                labels = self._labels(site)
         except DataError as error:
             return error
         new = self.write_labels and not labels_path.exists()

@@ -25,8 +25,8 @@ class ImageError(DataError):
     problem : str
         What is wrong, as a code: ``missing``, ``unreadable``, ``empty``, ``not-an-image``,
         ``no-header``, ``truncated``, ``damaged``, ``colour``, ``stack``, ``wrong-axes``,
-        ``wrong-pages``, ``wrong-size``, ``wrong-type``, ``not-finite`` or ``output`` (a file that
-        this program wrote).
+        ``wrong-pages``, ``wrong-size``, ``wrong-type``, ``not-finite``, ``labels`` (no numbers of
+        objects) or ``output`` (a file that this program wrote).
     detail : str
         The same in words, with the values that were found and expected.
     """

@@ -16,6 +16,7 @@ from typing import Literal
 import imagecodecs
 import numpy as np
 import tifffile
+from scipy import ndimage
 
 from deepprofiler.errors import counted
 from deepprofiler.files import replacing
@@ -33,6 +34,12 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 33  # bytes of the signature and of the first chunk, IHDR
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEAD = 512  # bytes that tell what a file is
+_NUMBER_OBJECTS = (
+    "give each object its number (skimage.measure.label, or Analyze Particles with Count Masks in "
+    "Fiji)"
+)
+_BITS = f"a mask of 1 bit a pixel and not a label image; {_NUMBER_OBJECTS}"
+_WHITE = (255, 65535)  # values of masks where there is an object
 # What files of this program name as their software. They are recognised by it when they come back
 # as images.
 _COPY = "deepprofiler-keras 8-bit copy"
@@ -144,12 +151,14 @@ def inspect(path: Path) -> ImageInfo:
         return ImageInfo((height, width), pages, series[0].dtype, size, axes, written_as)
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Read a label image.
 
     Parameters
     ----------
     path : Path
+    shape : tuple of int, optional
+        Height and width that it must have: those of the site's images.
 
     Returns
     -------
@@ -159,9 +168,23 @@ def read_labels(path: Path) -> np.ndarray:
     Raises
     ------
     ImageError
-        As for :func:`read_site`.
+        As for :func:`read_site`; or the values do not number objects on a background of 0, and were
+        not written by :func:`write_labels`; or the size is another one.
     """
-    return read_site([ImageFile(path)])[:, :, 0].astype(np.int32)
+    labels = read_site([ImageFile(path)])[:, :, 0]
+    if shape is not None and labels.shape != tuple(shape):
+        detail = (
+            f"{labels.shape[0]} × {labels.shape[1]} pixels, the site's images are {shape[0]} × "
+            f"{shape[1]}: draw the labels on these images, or delete the file and run "
+            "`locate --labels`"
+        )
+        raise ImageError(path, "wrong-size", detail)
+    header = inspect(path)
+    if header.written_as != "labels":
+        problem = _BITS if header.dtype == bool else _label_problem(labels)
+        if problem:
+            raise ImageError(path, "labels", problem)
+    return labels.astype(np.int32)
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
@@ -284,6 +307,50 @@ def _require_one_size(files: Sequence[ImageFile], planes: Sequence[np.ndarray]) 
                 f"{files[0].path}, is {height} × {width}"
             )
             raise ImageError(file.path, "wrong-size", detail)
+
+
+# -- label images ------------------------------------------------------------------------------
+
+
+def _label_problem(labels: np.ndarray) -> str:
+    """Say why values are no numbers of objects on a background of 0; empty where they are."""
+    low, high = labels.min(), labels.max()
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        divided = ", as when numbers are divided by 65535," if low >= 0 and high <= 1 else ""
+        return (
+            f"a label image with fractions{divided} from {low:g} to {high:g}; save the numbers of "
+            "the objects as 16-bit integers"
+        )
+    if low < 0 or high > np.iinfo(np.int32).max:
+        return (
+            f"a label image with values from {low:.0f} to {high:.0f}; the background must be 0 and "
+            "objects numbered from 1"
+        )
+    values, areas = np.unique(labels, return_counts=True)
+    if values[0] > 0 and areas.max() > labels.size / 2:
+        return (
+            f"a label image without 0, of which {areas.max() / labels.size:.0%} is "
+            f"{values[areas.argmax()]:.0f}; the background must be 0"
+        )
+    return _object_problem(labels, values[values > 0], areas[values > 0])
+
+
+def _object_problem(labels: np.ndarray, numbers: np.ndarray, areas: np.ndarray) -> str:
+    """Say why the pixels above 0 are no objects, each with its number."""
+    if len(numbers) == 1:
+        parts = ndimage.label(labels > 0, np.ones((3, 3)))[1]
+        if parts > 1 or numbers[0] in _WHITE:
+            return (
+                f"a mask and not a label image: 0 and {numbers[0]:.0f} are its only values, in "
+                f"{counted(parts, 'object', 'objects')}; {_NUMBER_OBJECTS}"
+            )
+    single = np.count_nonzero(areas == 1)
+    if single > len(areas) / 2:
+        return (
+            f"{single} of {counted(len(areas), 'object has', 'objects have')} one pixel: centres "
+            "and not outlines; save outlines, or write the centres to inputs/locations"
+        )
+    return ""
 
 
 # -- PNG ---------------------------------------------------------------------------------------

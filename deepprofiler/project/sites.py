@@ -366,7 +366,7 @@ def cut_cells(
     Raises
     ------
     DataError
-        Cells are to be masked, and there is no label image, or it is of another size.
+        Cells are to be masked, and there is no label image that fits the site's images.
     """
     settings = project.config.crops
     crops = _cut(settings, image, centers, size)
@@ -375,14 +375,8 @@ def cut_cells(
     path = project.labels_path(site)
     if not path.exists():
         raise DataError(f"crops.mask needs {path}; `locate --labels` writes it")
-    labels = read_labels(path)
-    if labels.shape != image.shape[:2]:
-        height, width = image.shape[:2]
-        raise DataError(
-            f"{path} is {labels.shape[0]} × {labels.shape[1]} pixels, the site's images are "
-            f"{height} × {width}: draw the labels on these images, or delete the file and run "
-            "`locate --labels`"
-        )
+    height, width = image.shape[:2]
+    labels = read_labels(path, (height, width))
     own = _cut(settings, labels[:, :, None], centers, size, nearest=True)
     return mask_neighbours(crops, own[:, :, :, 0])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
 from base_plugin import use_small_network
@@ -173,3 +174,28 @@ def test_a_pixel_that_is_none_of_a_microscope(base: BaseProject, size: float, ca
     (doubt,) = doubts
     assert doubt.startswith(f"warning: plate P1: a pixel of {size:g} µm, as the files say")
     assert cause in doubt
+
+
+def test_label_images_that_are_none(base: BaseProject) -> None:
+    project = Project(base.root, cores=1)
+    sites = project.index.sites[:3]
+    image = tifffile.imread(base.image("P1", "A01"))
+    paths = [project.labels_path(site) for site in sites]
+    paths[0].parent.mkdir(parents=True)
+    mask = (image > np.percentile(image, 90)).astype(np.uint8) * 255
+    for path, labels in zip(paths, (mask, mask[::2, ::2], 0 * mask), strict=True):
+        tifffile.imwrite(path, labels)
+    lines = checked(base)
+    assert [line.split(":")[0] for line in lines] == ["problem", "problem", "warning"]
+    for line, path, says in zip(
+        lines,
+        paths,
+        ("a mask and not a label image", "the site's images are", "no objects"),
+        strict=True,
+    ):
+        assert str(path) in line
+        assert says in line
+    shutil.rmtree(base.root / "inputs" / "locations")
+    assert command(base.root, "locate").code == 1
+    assert not project.locations_path(sites[0]).exists()
+    assert not project.locations_path(sites[1]).exists()

@@ -243,23 +243,25 @@ class TestCropsOfTraining:
         small.config["crops"] = {"size": 64, "mask": True}
         small.write_config()
         folder = small.root / "outputs/labels"
+        everything = np.ones((256, 256), np.uint16)
+        everything[0] = 0
         for plate in small.plates:
             (folder / plate).mkdir(parents=True)
             for path in small.images.glob(f"{plate}/*_DNA.tif"):
                 labels = folder / plate / f"{path.name.split('_')[0]}-1.tif"
-                tifffile.imwrite(labels, np.ones((256, 256), np.uint16))
+                tifffile.imwrite(labels, everything)
         tifffile.imwrite(folder / "P1/A01-1.tif", np.ones((300, 256), np.uint16))
         answer = run(small, "export-sc")
         assert answer.code == 1
-        assert "A01-1.tif is 300 × 256 pixels, the site's images are 256 × 256" in answer.text
+        assert "A01-1.tif: 300 × 256 pixels, the site's images are 256 × 256" in answer.text
         with h5py.File(small.root / "outputs/single-cells/P2.h5") as file:
             before = file["crops"][0]
         # Nothing but one pixel is of the first cell now.
-        labels = np.full((256, 256), 2, np.uint16)
+        labels = 2 * everything
         x, y = table(small, "P2")[["x", "y"]].to_numpy()[0].round().astype(int)
         labels[y, x] = 1
         tifffile.imwrite(folder / "P2/A01-1.tif", labels)
-        tifffile.imwrite(folder / "P1/A01-1.tif", np.ones((256, 256), np.uint16))
+        tifffile.imwrite(folder / "P1/A01-1.tif", everything)
         assert run(small, "export-sc").code == 0
         with h5py.File(small.root / "outputs/single-cells/P2.h5") as file:
             after = file["crops"][0]
