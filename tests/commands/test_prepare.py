@@ -304,9 +304,10 @@ def test_failures_that_no_channel_explains(base):
 
 
 def test_a_broken_stack_is_read_and_told_once(base, monkeypatch):
-    for row in base.rows:
+    for number, row in enumerate(base.rows):
         row |= dict.fromkeys(("DNA", "ER", "AGP"), f"{row['Metadata_Well']}.tif")
         stack = np.eye(96, dtype=np.uint8)[None].repeat(3, 0)
+        stack[:, 0, number + 1] = 2  # No two images are the same.
         tifffile.imwrite(base.images / row["DNA"], stack, photometric="minisblack")
     base.write_index()
     (base.images / "A01.tif").unlink()
