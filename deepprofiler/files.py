@@ -65,11 +65,6 @@ def file_digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def values_digest(values: Any) -> str:
-    """SHA-256 of values that JSON can hold, as hexadecimal text, for any order of keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; what was written there replaces it at the end.

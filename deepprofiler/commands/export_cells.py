@@ -39,6 +39,7 @@ from deepprofiler.project.sites import (
     crop_settings,
     cut_cells,
     explain,
+    named_images,
     read_cells,
     require_whole_index,
     stored_size,
@@ -125,7 +126,7 @@ def _made_from(project: Project, plate: str, sites: list[Site], cells: pd.DataFr
             "cells": digest_of(cells.to_csv(index=False)),
             "illumination": correction_digest(project, plate),
             "label images": digest_of(labels),
-            "images named by the index": digest_of([site.sources for site in sites]),
+            **named_images(sites),
         }
     )
 

@@ -24,7 +24,6 @@ from deepprofiler.project.freshness import (
     FileState,
     Provenance,
     describe,
-    digest_of,
     provenance,
     stored_provenance,
 )
@@ -35,6 +34,7 @@ from deepprofiler.project.sites import (
     explain,
     image_paths,
     load_illumination,
+    named_images,
     read_uncorrected,
     require_whole_index,
     states,
@@ -138,7 +138,7 @@ def _made_from(project: Project, sites: list[Site], *, copies: bool) -> Provenan
         project.config,
         *outputs,
         values={"dataset.channels": project.index.channels},
-        inputs={"images named by the index": digest_of([site.sources for site in sites])},
+        inputs=named_images(sites),
     )
 
 

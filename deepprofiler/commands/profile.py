@@ -48,6 +48,7 @@ from deepprofiler.project.sites import (
     correction_digest,
     cut_cells,
     explain,
+    named_images,
     read_cells,
     require_whole_index,
 )
@@ -197,7 +198,7 @@ class _Profiler:
                 "weights": self.weights.digest,
                 "feature names": digest_of(self.weights.names),
                 "illumination": self._correction(well.plate),
-                "images named by the index": digest_of([site.sources for site in well.sites]),
+                **named_images(well.sites),
                 **cells_digests(self.project, well.sites),
             },
         )

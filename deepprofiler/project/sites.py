@@ -31,7 +31,7 @@ from deepprofiler.imaging.read import ImageFile, inspect, read_labels, read_site
 from deepprofiler.learning.cell_store import margin
 from deepprofiler.parameters import Decides
 from deepprofiler.project import Project
-from deepprofiler.project.freshness import FileState, Provenance, provenance
+from deepprofiler.project.freshness import FileState, Provenance, digest_of, provenance
 from deepprofiler.project.index import Site
 from deepprofiler.project.locations import read_locations, usable
 
@@ -129,6 +129,11 @@ def read_uncorrected(files: Sequence[ImageFile]) -> np.ndarray:
 def image_paths(project: Project, site: Site) -> dict[str, Path]:
     """Give the paths of a site's image files as the index names them, by name."""
     return {project.name_of(file.path): file.path for file in site.files}
+
+
+def named_images(sites: Sequence[Site]) -> dict[str, str | None]:
+    """Digest, as an input of provenance, of which file and page each channel of sites is."""
+    return {"images named by the index": digest_of([site.sources for site in sites])}
 
 
 def states(paths: Mapping[str, Path]) -> dict[str, FileState]:

@@ -35,12 +35,11 @@ from deepprofiler.project.freshness import (
     FileState,
     Provenance,
     describe,
-    digest_of,
     versions,
 )
 from deepprofiler.project.index import Site, Well
 from deepprofiler.project.outcome import LOG, Failures, Outcome
-from deepprofiler.project.sites import SiteReader, correction_digest, explain, states
+from deepprofiler.project.sites import SiteReader, correction_digest, explain, named_images, states
 from deepprofiler.project.well_file import (
     WellFeatures,
     WellProvenance,
@@ -259,7 +258,7 @@ def _plans(project: Project) -> Iterator[_MeasurementPlan]:
                 inputs={
                     CP_MEASURE: version(CP_MEASURE),
                     "illumination": correction(well.plate),
-                    "images named by the index": digest_of([s.sources for s in well.sites]),
+                    **named_images(well.sites),
                 },
                 versions=versions(),
             ),
